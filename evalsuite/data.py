@@ -1,0 +1,163 @@
+"""Reading a task's data: a folder in its official layout, row by row, with bad rows named."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalsuite.errors import BadRow, DataMissing
+
+csv.field_size_limit(1 << 30)
+
+
+class DataFolder:
+    """A folder of data, or a single file, read only through its methods.
+
+    Args:
+        path: the folder, or one file.
+        layout: what is expected there, for error messages.
+        skip_bad_rows: leave malformed rows out, and count them, instead of raising.
+
+    Attributes:
+        bad_rows: ``file:row: reason`` of every row left out.
+        sha256: relative file name → checksum, of each file read so far.
+    """
+
+    def __init__(self, path: Path, *, layout: str = "", skip_bad_rows: bool = False) -> None:
+        if not path.exists():
+            raise DataMissing(
+                "no such data folder or file", where=str(path), hint=f"expected {layout}"
+            )
+        self.path = path
+        self.root = path if path.is_dir() else path.parent
+        self.layout = layout
+        self.skip_bad_rows = skip_bad_rows
+        self.bad_rows: list[str] = []
+        self.sha256: dict[str, str] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether the folder holds this file."""
+        return (self.root / name).is_file()
+
+    def glob(self, pattern: str) -> list[str]:
+        """Names of the files that match, sorted; only the file itself if one was given."""
+        if self.path.is_file():
+            return [self.path.name] if Path(self.path.name).match(pattern) else []
+        found = (p.relative_to(self.root).as_posix() for p in self.root.glob(pattern) if p.is_file())
+        return sorted(found)
+
+    def first(self, *names: str) -> str:
+        """The first of these names or patterns that exists; raises :class:`DataMissing`."""
+        for name in names:
+            if found := self.glob(name):
+                return found[0]
+        raise DataMissing(
+            f"none of {', '.join(names)} found", where=str(self.path), hint=f"expected {self.layout}"
+        )
+
+    def text(self, name: str) -> str:
+        """The whole file as UTF-8, line ends normalised, a byte-order mark dropped.
+
+        Raises:
+            DataMissing: not there or not readable.
+            BadRow: not UTF-8, with the row of the first bad byte.
+        """
+        file = self.root / name
+        try:
+            raw = file.read_bytes()
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise DataMissing(
+                f"cannot read data: {reason.lower()}", where=str(file), hint=f"expected {self.layout}"
+            ) from None
+        self.sha256[name] = hashlib.sha256(raw).hexdigest()
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            row = raw.count(b"\n", 0, fault.start) + 1
+            raise BadRow(
+                "not valid UTF-8", where=f"{file}:{row}", hint="convert the file to UTF-8"
+            ) from None
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a plain text file; only ``\\n`` ends a line, and the last end is optional."""
+        lines = self.text(name).split("\n")
+        return lines[:-1] if lines and lines[-1] == "" else lines
+
+    def csv(self, name: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+        """Rows of a CSV file with a header, as (row number from 1, column → value).
+
+        Column names are matched without regard to case. Extra columns are kept out.
+
+        Raises:
+            BadRow: a column is missing from the header, or a row has too few or too many fields.
+        """
+        reader = csv.reader(io.StringIO(self.text(name), newline=""), strict=True)
+        header = [h.strip().lower() for h in next(reader, [])]
+        missing = [c for c in columns if c.lower() not in header]
+        if missing:
+            raise BadRow(
+                f"no column {', '.join(missing)}",
+                where=f"{self.root / name}:1",
+                hint=f"its header must have {', '.join(columns)}",
+            )
+        place = {column: header.index(column.lower()) for column in columns}
+        number = 1
+        while True:
+            number += 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as fault:
+                self.reject(name, number, f"broken CSV quoting: {fault}")
+                continue
+            if not row:
+                continue
+            if len(row) != len(header):
+                self.reject(name, number, f"{len(row)} fields where the header has {len(header)}")
+                continue
+            yield number, {column: row[at] for column, at in place.items()}
+
+    def jsonl(self, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Objects of a JSONL file, as (row number from 1, object); blank lines are passed over.
+
+        Raises:
+            BadRow: not JSON, not an object, or a required key is missing or null.
+        """
+        for number, line in enumerate(self.lines(name), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as fault:
+                self.reject(name, number, f"not JSON: {fault}")
+                continue
+            if not isinstance(row, dict):
+                self.reject(name, number, "not a JSON object")
+                continue
+            missing = [key for key in required if row.get(key) is None]
+            if missing:
+                self.reject(name, number, f"no {', '.join(missing)}")
+                continue
+            yield number, row
+
+    def reject(self, name: str, number: int, reason: str) -> None:
+        """Refuse a row: raise :class:`BadRow`, or note it where the user asked to skip bad rows."""
+        where = f"{self.root / name}:{number}"
+        if not self.skip_bad_rows:
+            raise BadRow(
+                reason, where=where, hint="mend the row, or leave it out with --skip-bad-rows"
+            )
+        self.bad_rows.append(f"{name}:{number}: {reason}")
+
+    def checksum(self) -> str:
+        """One sha256 over the names and contents of all files read so far."""
+        listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.sha256.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Engines answer requests. They know nothing of tasks."""
