@@ -87,7 +87,11 @@ def open_checkpoint(source: str, *, trust_remote_code: bool = False) -> Checkpoi
     """
     path = Path(source).expanduser()
     if not path.exists():
-        if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source) or path.parent.is_dir():
+        if (
+            source.startswith((".", "/", "~"))
+            or not _HUB_ID.fullmatch(source)
+            or path.parent.is_dir()
+        ):
             raise _missing(source, path)
         path = _from_hub(source)
     config = _config(path, source)
@@ -134,7 +138,9 @@ def fingerprint(path: Path) -> str:
 
 def _config(path: Path, source: str) -> dict[str, Any]:
     if not path.is_dir():
-        raise BadCheckpoint("not a folder", where=source, hint="give a folder in Hugging Face layout")
+        raise BadCheckpoint(
+            "not a folder", where=source, hint="give a folder in Hugging Face layout"
+        )
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -48,7 +48,9 @@ class DataFolder:
         """Names of the files that match, sorted; only the file itself if one was given."""
         if self.path.is_file():
             return [self.path.name] if Path(self.path.name).match(pattern) else []
-        found = (p.relative_to(self.root).as_posix() for p in self.root.glob(pattern) if p.is_file())
+        found = (
+            p.relative_to(self.root).as_posix() for p in self.root.glob(pattern) if p.is_file()
+        )
         return sorted(found)
 
     def first(self, *names: str) -> str:
@@ -57,7 +59,9 @@ class DataFolder:
             if found := self.glob(name):
                 return found[0]
         raise DataMissing(
-            f"none of {', '.join(names)} found", where=str(self.path), hint=f"expected {self.layout}"
+            f"none of {', '.join(names)} found",
+            where=str(self.path),
+            hint=f"expected {self.layout}",
         )
 
     def text(self, name: str) -> str:
@@ -73,7 +77,9 @@ class DataFolder:
         except OSError as fault:
             reason = fault.strerror or str(fault)
             raise DataMissing(
-                f"cannot read data: {reason.lower()}", where=str(file), hint=f"expected {self.layout}"
+                f"cannot read data: {reason.lower()}",
+                where=str(file),
+                hint=f"expected {self.layout}",
             ) from None
         self.sha256[name] = hashlib.sha256(raw).hexdigest()
         try:

@@ -1,0 +1,96 @@
+"""Answers kept across runs, by content: same checkpoint, same tokens, same sampling, same answer.
+
+One SQLite file that any number of processes may use. It only ever saves time: when it cannot be read
+or written, runs go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from evalsuite import lines
+from evalsuite.request import Response
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB) WITHOUT ROWID"
+
+
+def home() -> Path:
+    """Where evalsuite keeps caches and fetched data: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
+    return Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
+
+
+class AnswerCache:
+    """A dictionary from content key to response.
+
+    Args:
+        file: the SQLite file; None for a cache that forgets.
+
+    Attributes:
+        problem: why it is not working, or empty.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.problem = ""
+        self._database: sqlite3.Connection | None = None
+        if file is None:
+            return
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(file, timeout=30, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute(_TABLE)
+        except (OSError, sqlite3.Error) as fault:
+            self._give_up(file, fault)
+
+    def get(self, keys: Iterable[str]) -> dict[str, Response]:
+        """The known answers among these keys."""
+        found: dict[str, Response] = {}
+        wanted = list(keys)
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, answer FROM answers WHERE key IN ({marks})"
+            for key, answer in self._execute(query, part):
+                with contextlib.suppress(msgspec.DecodeError):
+                    found[key] = lines.decode(answer, Response)  # type: ignore[arg-type]
+        return found
+
+    def put(self, answers: dict[str, Response]) -> None:
+        """Keep answers, all or none."""
+        if self._database is None or not answers:
+            return
+        rows = [(key, lines.encode(answer)) for key, answer in answers.items()]
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+            self._database.execute("COMMIT")
+        except sqlite3.Error as fault:
+            self._give_up(None, fault)
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+    def _execute(self, query: str, values: list[str]) -> list[tuple[str, bytes]]:
+        if self._database is None:
+            return []
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as fault:
+            self._give_up(None, fault)
+            return []
+
+    def _give_up(self, file: Path | None, fault: Exception) -> None:
+        where = f" ({file})" if file else ""
+        self.problem = f"the answer cache is off: {fault}{where}"
+        self.close()
