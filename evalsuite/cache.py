@@ -1,7 +1,7 @@
 """Answers kept across runs, by content: same checkpoint, same tokens, same sampling, same answer.
 
-One SQLite file that any number of processes may use. It only ever saves time: when it cannot be read
-or written, runs go on without it.
+One SQLite file that any number of processes may use. It only ever saves time: when it cannot be
+read or written, runs go on without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB)
 
 
 def home() -> Path:
-    """Where evalsuite keeps caches and fetched data: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
+    """Where caches and fetched data live: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
     return Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
 
 

@@ -6,7 +6,9 @@ ship with evalsuite. The current folder is never looked at unless it is named.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Sequence
@@ -74,7 +76,7 @@ def _from_file(name: str, file: Path) -> Task:
         raise BadTask(
             f"the task file fails to import: {type(fault).__name__}: {fault}", where=str(file)
         ) from fault
-    return _checked(name, getattr(module, "TASK", None), str(file))
+    return _checked(name, getattr(module, "TASK", None), file)
 
 
 def _from_entry_point(point: EntryPoint) -> Task:
@@ -84,10 +86,12 @@ def _from_entry_point(point: EntryPoint) -> Task:
         raise BadTask(
             f"the entry point fails to load: {type(fault).__name__}: {fault}", where=point.value
         ) from fault
-    return _checked(point.name, task, point.value)
+    file = inspect.getsourcefile(importlib.import_module(point.module))
+    return _checked(point.name, task, Path(file or point.value))
 
 
-def _checked(name: str, task: object, where: str) -> Task:
+def _checked(name: str, task: object, file: Path) -> Task:
+    where = str(file)
     if not isinstance(task, Task):
         raise BadTask(
             "no TASK that is an evalsuite.Task",
@@ -104,4 +108,5 @@ def _checked(name: str, task: object, where: str) -> Task:
         raise BadTask(
             "it needs at least one variant, and a main_metric among its metrics", where=where
         )
+    task.folder = file.parent
     return task

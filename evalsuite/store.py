@@ -6,7 +6,8 @@
     OUT/RUN_ID/lock            held by the one process that writes
 
 A line counts when its line end is there. A torn last line is cut off at the next start; the sample
-is simply asked again. Where a sample stands twice (a failure that was retried), the last line counts.
+is simply asked again. Where a sample stands twice (a failure that was retried), the last line
+counts.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Run:
         file = self.path / PREFIXES
         if not file.is_file():
             return {}
-        return _decode(file.read_bytes(), dict[str, str], file, 1)
+        prefixes: dict[str, str] = _decode(file.read_bytes(), dict[str, str], file, 1)
+        return prefixes
 
 
 def open_run(path: Path | str) -> Run:

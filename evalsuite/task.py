@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -71,11 +72,17 @@ class TaskMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """One named way to ask: a prompt, and a number of examples unless the user says otherwise."""
+    """One named way to ask.
+
+    Attributes:
+        num_fewshot: how many solved examples go first, unless the user says otherwise.
+        main_metric: where this way of asking has a main metric of its own; else the task's.
+    """
 
     name: str
     description: str = ""
     num_fewshot: int = 0
+    main_metric: str = ""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -114,6 +121,8 @@ class Task(ABC):
     meta: ClassVar[TaskMeta]
     variants: ClassVar[tuple[Variant, ...]]
     """The first one is the default."""
+    folder: Path
+    """Where the plugin's file is, with its sample data beside it; set when it is loaded."""
 
     @property
     @abstractmethod

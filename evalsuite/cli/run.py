@@ -1,0 +1,201 @@
+"""``evalsuite run``: checkpoints through tasks."""
+
+from __future__ import annotations
+
+import enum
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evalsuite.contestant import Contestant
+    from evalsuite.evaluation import Settings
+    from evalsuite.plan import PlannedTask, TaskChoice
+    from evalsuite.report.terminal import Display
+
+
+class DisplayChoice(str, enum.Enum):
+    """How progress is shown."""
+
+    auto = "auto"
+    rich = "rich"
+    plain = "plain"
+    json = "json"
+
+
+def run(
+    model: Annotated[
+        list[str],
+        typer.Option(help="A checkpoint folder, a hub id[@revision], or replay:FILE. Repeatable."),
+    ],
+    tasks: Annotated[str, typer.Option(help="Task names with commas; NAME/SUBSET takes a part.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="TASK=PATH of real data in its official layout.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="A seeded, stratified subset of N samples a task.")
+    ] = None,
+    num_fewshot: Annotated[
+        list[str] | None, typer.Option(help="K examples for every task, or TASK=K.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="TASK=VARIANT of the prompt.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, transformers or replay:FILE.")] = "auto",
+    chat_template: Annotated[
+        str, typer.Option(help="auto, none, or a built-in template by name.")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in one batch; found automatically.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="For --limit and for sampling.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and one exact prompt a task.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask samples again whose record is an error.")
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave malformed data rows out, and count them.")
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Compute answers that an earlier run knows.")
+    ] = False,
+    task_path: Annotated[
+        list[Path] | None, typer.Option(help="A folder of task plugins. Repeatable.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own Python code.")
+    ] = False,
+    display: Annotated[DisplayChoice, typer.Option(help="How to show progress.")] = (
+        DisplayChoice.auto
+    ),
+) -> int:
+    """Run tasks on checkpoints. The same command resumes a run that was stopped."""
+    from evalsuite.contestant import EngineOptions, find_contestants
+    from evalsuite.evaluation import Settings
+    from evalsuite.plan import plan_task
+    from evalsuite.report.terminal import open_display
+
+    choices = _choices(tasks, data, variant, num_fewshot)
+    options = EngineOptions(
+        engine=engine,
+        chat_template=chat_template,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+    )
+    shown = open_display(display.value)
+    contestants = find_contestants(model, options)
+    planned = [
+        plan_task(
+            choice,
+            limit=limit,
+            seed=seed,
+            skip_bad_rows=skip_bad_rows,
+            task_path=task_path or (),
+        )
+        for choice in choices
+    ]
+    settings = Settings(
+        out=out,
+        engine=options.identity(),
+        seed=seed,
+        limit=limit,
+        retry_failed=retry_failed,
+        command=("evalsuite", *sys.argv[1:]),
+    )
+    worst = 0
+    for contestant in contestants:
+        if dry_run:
+            _show_plan(contestant, planned, settings, shown)
+        else:
+            worst = max(worst, _run_one(contestant, planned, settings, shown, no_cache=no_cache))
+    return worst
+
+
+def _choices(
+    tasks: str, data: list[str] | None, variant: list[str] | None, num_fewshot: list[str] | None
+) -> list[TaskChoice]:
+    from evalsuite.cli.pairs import by_task
+    from evalsuite.errors import BadOption
+    from evalsuite.plan import TaskChoice
+
+    names = list(dict.fromkeys(name.strip() for name in tasks.split(",") if name.strip()))
+    if not names:
+        raise BadOption("no task", where="--tasks", hint="`evalsuite tasks` lists them")
+    folders = by_task("--data", data or [], names)
+    variants = by_task("--variant", variant or [], names)
+    everywhere = [value for value in num_fewshot or [] if "=" not in value]
+    shots = by_task("--num-fewshot", [v for v in num_fewshot or [] if "=" in v], names)
+    for count in [*everywhere, *filter(None, shots.values())]:
+        if not count.isdecimal():
+            raise BadOption(f"{count!r} is not a number", where="--num-fewshot")
+    common = everywhere[-1] if everywhere else ""
+    return [
+        TaskChoice(
+            label=name,
+            variant=variants[name] or None,
+            num_fewshot=int(shots[name] or common) if shots[name] or common else None,
+            data=Path(folders[name]).expanduser() if folders[name] else None,
+        )
+        for name in names
+    ]
+
+
+def _run_one(
+    contestant: Contestant,
+    planned: list[PlannedTask],
+    settings: Settings,
+    display: Display,
+    *,
+    no_cache: bool,
+) -> int:
+    from evalsuite.cache import AnswerCache, home
+    from evalsuite.evaluation import evaluate, failed_samples, finished_run, new_manifest
+
+    manifest = new_manifest(contestant.part, planned, settings)
+    run = finished_run(manifest, settings)
+    if run is not None:
+        display.status(f"{manifest.run_id} is complete; nothing to compute")
+    else:
+        cache = AnswerCache(None if no_cache else home() / "answers.sqlite")
+        try:
+            run = evaluate(manifest, planned, contestant.open_engine, settings, cache, display)
+        except KeyboardInterrupt:
+            display.status("stopped; everything finished is saved. Resume with:")
+            display.status(f"  {shlex.join(settings.command)}")
+            raise
+        finally:
+            if cache.problem:
+                display.status(f"note: {cache.problem}")
+            cache.close()
+    display.results(run.manifest, run.path)
+    return 3 if failed_samples(run.manifest.results) else 0
+
+
+def _show_plan(
+    contestant: Contestant, planned: list[PlannedTask], settings: Settings, display: Display
+) -> None:
+    from evalsuite.cache import AnswerCache
+    from evalsuite.evaluation import new_manifest, outlook
+    from evalsuite.report.visible import visible
+    from evalsuite.runner import agenda
+
+    manifest = new_manifest(contestant.part, planned, settings)
+    engine = contestant.open_engine()
+    try:
+        todo = agenda(planned, engine, AnswerCache(None), {})
+        display.plan(outlook(manifest, planned, todo))
+        display.end()
+        for task in planned:
+            job = next(job for job in todo.jobs if job.planned is task)
+            print(f"\n=== {task.part.name}, sample {job.sample.id} ===")
+            print(visible(engine.shown_prompt(job.prepared)))
+    finally:
+        engine.close()

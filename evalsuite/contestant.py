@@ -1,0 +1,83 @@
+"""Whoever takes the test: a checkpoint with an engine to run it, or a file of answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from evalsuite.engines.base import Engine
+from evalsuite.errors import BadOption, DataMissing
+from evalsuite.record import CheckpointPart
+
+REPLAY = "replay:"
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How answers are computed, as the user asked."""
+
+    engine: str = "auto"
+    chat_template: str = "auto"
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_tokens: int | None = None
+    trust_remote_code: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """The part that can change an answer; device and batch size only change its last digits."""
+        name = "transformers" if self.engine == "auto" else self.engine
+        return {"name": name.partition(":")[0], "dtype": self.dtype}
+
+
+class Contestant(msgspec.Struct, frozen=True):
+    """One model of a run; ``open_engine`` loads it, which may take long."""
+
+    part: CheckpointPart
+    open_engine: Callable[[], Engine]
+
+
+def find_contestants(models: Sequence[str], options: EngineOptions) -> list[Contestant]:
+    """Check and fingerprint every model before the first one is run.
+
+    Args:
+        models: checkpoint folders, hub ids, or ``replay:FILE``. With ``--engine replay:FILE`` the one
+            model is just a name for those answers.
+    """
+    if options.engine.startswith(REPLAY):
+        if len(models) != 1:
+            raise BadOption(
+                "one file of answers for several models",
+                where="--engine",
+                hint="give --model replay:FILE for each",
+            )
+        return [_replayed(Path(options.engine.removeprefix(REPLAY)), Path(models[0]).name)]
+    return [
+        _replayed(Path(model.removeprefix(REPLAY)), "")
+        if model.startswith(REPLAY)
+        else _checkpoint(model, options)
+        for model in dict.fromkeys(models)
+    ]
+
+
+def _replayed(file: Path, name: str) -> Contestant:
+    if not file.is_file():
+        raise DataMissing(
+            "no such file of answers", where=str(file), hint="expected JSONL, or one line a sample"
+        )
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    part = CheckpointPart(
+        name=name or file.name.removesuffix(".jsonl"),
+        source=f"{REPLAY}{file}",
+        fingerprint=content,
+        chat_template="none",
+    )
+
+    def open_replay() -> Engine:
+        from evalsuite.engines.replay import ReplayEngine
+
+        return ReplayEngine(file)
+
+    return Contestant(part, open_replay)

@@ -1,0 +1,247 @@
+"""One checkpoint through a plan: open or resume its run, carry it out, sum it up."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import evalsuite
+from evalsuite.cache import AnswerCache
+from evalsuite.engines.base import Engine
+from evalsuite.errors import EvalsuiteError
+from evalsuite.plan import PlannedTask
+from evalsuite.record import (
+    CheckpointPart,
+    Record,
+    RunManifest,
+    Signature,
+    TaskPart,
+    TaskResult,
+    digest,
+)
+from evalsuite.report.terminal import Display, Outlook, TaskOutlook
+from evalsuite.runner import Agenda, Stopwatch, agenda, carry_out
+from evalsuite.store import MANIFEST, Journal, Run, open_run, write_manifest
+from evalsuite.summary import summarise
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "math-verify", "numpy")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user decided about a run, beside the model and the tasks.
+
+    Attributes:
+        out: the folder that run folders are made in.
+        engine: what decides digits, known before the engine is opened: its name and options.
+        command: the command line, to repeat or resume it.
+    """
+
+    out: Path
+    engine: dict[str, Any]
+    seed: int = 0
+    limit: int | None = None
+    retry_failed: bool = False
+    command: tuple[str, ...] = ()
+
+
+def new_manifest(
+    checkpoint: CheckpointPart, tasks: Sequence[PlannedTask], settings: Settings
+) -> RunManifest:
+    """The manifest of a run that has not begun.
+
+    The run's id follows from everything that decides its answers, so the same command finds its own
+    earlier start again and goes on from there.
+    """
+    parts = tuple(planned.part for planned in tasks)
+    signature = "\n".join(
+        str(task_signature(part, checkpoint.chat_template, settings.seed)) for part in parts
+    )
+    identity = digest([signature, checkpoint.fingerprint, settings.engine])
+    slug = re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")[:60] or "model"
+    return RunManifest(
+        run_id=f"{slug}-{identity[:10]}",
+        status="running",
+        created=_now(),
+        evalsuite=evalsuite.__version__,
+        command=settings.command,
+        checkpoint=checkpoint,
+        engine=settings.engine,
+        seed=settings.seed,
+        limit=settings.limit,
+        tasks=parts,
+        signature=signature,
+        environment=_environment(),
+    )
+
+
+def task_signature(part: TaskPart, chat_template: str, seed: int) -> Signature:
+    """What a task's score depends on, the weights apart."""
+    return Signature(
+        task=part.name.partition("/")[0],
+        version=part.version,
+        subset=part.subset,
+        variant=part.variant,
+        num_fewshot=part.num_fewshot,
+        chat_template=chat_template,
+        data=digest(sorted(part.data.sha256.items())),
+        samples=part.sample_ids_sha256,
+        seed=seed,
+    )
+
+
+def finished_run(manifest: RunManifest, settings: Settings) -> Run | None:
+    """The complete run of this manifest, if an earlier start finished it."""
+    folder = settings.out / manifest.run_id
+    if settings.retry_failed or not (folder / MANIFEST).is_file():
+        return None
+    run = open_run(folder)
+    return run if run.manifest.status == "complete" else None
+
+
+def evaluate(
+    manifest: RunManifest,
+    tasks: Sequence[PlannedTask],
+    open_engine: Callable[[], Engine],
+    settings: Settings,
+    cache: AnswerCache,
+    display: Display,
+) -> Run:
+    """Carry a run out, from wherever an earlier start left it.
+
+    Raises:
+        KeyboardInterrupt: stopped by the user; the run can be resumed.
+        EvalsuiteError: the engine or the disk failed; likewise.
+    """
+    watch = Stopwatch()
+    folder = settings.out / manifest.run_id
+    with Journal(folder, manifest) as journal:
+        try:
+            display.status(f"loading {manifest.checkpoint.name}")
+            engine = open_engine()
+            manifest.engine = settings.engine | engine.description
+            watch.lap("load")
+            try:
+                todo = agenda(
+                    tasks, engine, cache, journal.done, retry_failed=settings.retry_failed
+                )
+                watch.lap("plan")
+                display.plan(outlook(manifest, tasks, todo))
+                carry_out(todo, engine, cache, journal, display)
+            finally:
+                display.end()
+                engine.close()
+            watch.lap("answer")
+        except BaseException as fault:
+            stopped = isinstance(fault, (KeyboardInterrupt, GeneratorExit))
+            manifest.status = "interrupted" if stopped else "failed"
+            reason = fault.one_line() if isinstance(fault, EvalsuiteError) else repr(fault)
+            manifest.warnings = (f"stopped: {reason}",)
+            journal.write_manifest()
+            raise
+        manifest.counts = {"asked": todo.to_ask, "from_cache": len(todo.cached)}
+        manifest.seconds = watch.seconds
+        finish(Run(folder, manifest))
+        return Run(folder, manifest)
+
+
+def finish(run: Run) -> None:
+    """Sum a run's records up and write the results into its manifest."""
+    manifest = run.manifest
+    by_task: dict[str, list[Record]] = {part.name: [] for part in manifest.tasks}
+    for record in run.records():
+        by_task[record.task].append(record)
+    manifest.results = {
+        part.name: summarise(part, sorted(by_task[part.name], key=lambda r: r.sample))
+        for part in manifest.tasks
+    }
+    manifest.status = "complete"
+    manifest.finished = _now()
+    manifest.warnings = tuple(_warnings(manifest))
+    write_manifest(run.path, manifest)
+
+
+def outlook(manifest: RunManifest, tasks: Sequence[PlannedTask], todo: Agenda) -> Outlook:
+    """The plan as it is shown before anything is computed."""
+    lines = []
+    for planned in tasks:
+        mine = [job for job in todo.jobs if job.planned is planned]
+        tokens = [len(job.prepared.prompt) for job in mine if job.prepared.prompt]
+        lines.append(
+            TaskOutlook(
+                part=planned.part,
+                waiting=len(mine),
+                cached=sum(job.prepared.key in todo.cached for job in mine),
+                prompt_tokens=round(sum(tokens) / len(tokens)) if tokens else 0,
+            )
+        )
+    return Outlook(
+        run_id=manifest.run_id,
+        checkpoint=manifest.checkpoint.name,
+        chat_template=manifest.checkpoint.chat_template,
+        engine=" ".join(str(v) for v in list(manifest.engine.values())[:2]),
+        tasks=lines,
+        to_ask=todo.to_ask,
+        prompt_tokens=todo.prompt_tokens,
+        notes=_notes(tasks, todo),
+    )
+
+
+def _notes(tasks: Sequence[PlannedTask], todo: Agenda) -> list[str]:
+    notes = []
+    for planned in tasks:
+        part = planned.part
+        if part.data.path == "sample":
+            notes.append(
+                f"{part.name} runs on its small sample set; give real data with"
+                f" --data {part.name.partition('/')[0]}=PATH"
+            )
+        if part.data.bad_rows:
+            notes.append(f"{part.name}: {len(part.data.bad_rows)} bad rows left out")
+    cut = sum(job.prepared.truncated > 0 for job in todo.jobs)
+    if cut:
+        notes.append(f"{cut} prompts are cut on the left to fit the context")
+    failed = sum(job.prepared.failure is not None for job in todo.jobs)
+    if failed:
+        notes.append(f"{failed} samples cannot be asked and will be error records")
+    return notes
+
+
+def _warnings(manifest: RunManifest) -> list[str]:
+    warnings = []
+    for name, result in manifest.results.items():
+        for code, count in result.errors.items():
+            warnings.append(f"{name}: {count} of {result.samples} samples without a score: {code}")
+        if result.truncated:
+            share = result.truncated / max(result.samples, 1)
+            warnings.append(
+                f"{name}: {result.truncated} answers ({share:.0%}) were cut off at the token limit"
+            )
+        bad = next(p for p in manifest.tasks if p.name == name).data.bad_rows
+        if bad:
+            warnings.append(f"{name}: {len(bad)} bad rows were left out, first {bad[0]}")
+    return warnings
+
+
+def failed_samples(results: dict[str, TaskResult]) -> int:
+    """How many samples of a run have no score."""
+    return sum(sum(result.errors.values()) for result in results.values())
+
+
+def _environment() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

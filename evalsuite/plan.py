@@ -1,0 +1,223 @@
+"""From the names on a command line to the exact requests of a run.
+
+Nothing here needs a checkpoint: the same plan serves every model, so their answers pair up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from evalsuite.data import DataFolder
+from evalsuite.errors import BadOption, BadTask, DataMissing, UnknownName
+from evalsuite.record import DataPart, TaskPart, digest
+from evalsuite.registry import load_task
+from evalsuite.request import Generate, Request
+from evalsuite.task import Sample, Task, Variant
+
+
+class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """One task as the user asked for it.
+
+    Attributes:
+        label: ``NAME`` or ``NAME/SUBSET``, where the subset is a tag value such as ``mgsm/zh``.
+        variant: None for the task's first.
+        num_fewshot: None for the variant's own number.
+        data: a local folder or file in the official layout; None for the sample set.
+    """
+
+    label: str
+    variant: str | None = None
+    num_fewshot: int | None = None
+    data: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return self.label.partition("/")[0]
+
+    @property
+    def subset(self) -> str:
+        """The tag value asked for, or empty."""
+        return self.label.partition("/")[2]
+
+
+class PlannedTask(msgspec.Struct, frozen=True):
+    """A task ready to run: its samples, the request of each, and what goes into ``run.json``."""
+
+    task: Task
+    part: TaskPart
+    samples: list[Sample]
+    requests: list[Request]
+
+
+def plan_task(
+    choice: TaskChoice,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    skip_bad_rows: bool = False,
+    task_path: Sequence[Path] = (),
+) -> PlannedTask:
+    """Load a task's data and build its requests.
+
+    Raises:
+        UnknownName: no such task, subset or variant.
+        DataMissing, BadRow: the data is not there or malformed.
+        BadOption: more examples are asked for than there are.
+        BadTask: two samples share an id.
+    """
+    task = load_task(choice.name, task_path)
+    variant = task.variant(choice.variant)
+    shots = variant.num_fewshot if choice.num_fewshot is None else choice.num_fewshot
+    data = open_data(task, choice.data, skip_bad_rows=skip_bad_rows)
+    samples = read_samples(task, data, choice)
+    chosen = stratified(samples, limit, seed=seed, label=choice.label)
+    requests = build_requests(task, data, chosen, variant, shots, seed=seed)
+    part = TaskPart(
+        name=choice.label,
+        title=task.meta.title,
+        version=task.meta.version,
+        subset=choice.subset,
+        variant=variant.name,
+        num_fewshot=shots,
+        main_metric=variant.main_metric or task.meta.main_metric,
+        metrics=task.metrics,
+        samples=len(chosen),
+        total=len(samples),
+        sample_ids_sha256=digest([s.id for s in chosen]),
+        data=_data_part(data, choice.data),
+        licence=task.meta.licence,
+        citation=task.meta.citation,
+        languages=task.meta.languages,
+        domain=task.meta.domain,
+    )
+    return PlannedTask(task, part, chosen, requests)
+
+
+def open_data(task: Task, path: Path | None, *, skip_bad_rows: bool = False) -> DataFolder:
+    """The user's data, or the sample set that ships with the task."""
+    folder = task.folder / task.meta.sample_data if path is None else path
+    return DataFolder(folder, layout=task.meta.source.layout, skip_bad_rows=skip_bad_rows)
+
+
+def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sample]:
+    """All samples of the data, or of the subset asked for; at least one, with unique ids."""
+    samples = list(task.samples(data))
+    if not samples:
+        raise DataMissing(
+            "no samples in the data", where=str(data.path), hint=f"expected {data.layout}"
+        )
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise BadTask(f"two samples have the id {sample.id!r}", where=f"task {choice.name}")
+        seen.add(sample.id)
+    if not choice.subset:
+        return samples
+    values = sorted({value for sample in samples for value in sample.tags.values()})
+    if choice.subset not in values:
+        raise UnknownName("subset", choice.subset, values, where=f"task {choice.name}")
+    return [sample for sample in samples if choice.subset in sample.tags.values()]
+
+
+def stratified(
+    samples: Sequence[Sample], limit: int | None, *, seed: int, label: str
+) -> list[Sample]:
+    """A seeded subset of ``limit`` samples that keeps the proportions of all tags.
+
+    Which samples are taken depends on their ids, the seed and the label only, not on the order of
+    the data; they come back in the data's order. Shares are rounded by largest remainder.
+    """
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    if limit < 1:
+        raise BadOption(f"a limit of {limit}", where="--limit", hint="give 1 or more")
+
+    def lot(text: str) -> bytes:
+        return hashlib.sha256(f"{seed}|{label}|{text}".encode("utf-8", "surrogatepass")).digest()
+
+    strata: dict[str, list[Sample]] = {}
+    for sample in samples:
+        stratum = "|".join(f"{tag}={value}" for tag, value in sorted(sample.tags.items()))
+        strata.setdefault(stratum, []).append(sample)
+    quota = {name: limit * len(members) / len(samples) for name, members in strata.items()}
+    take = {name: int(share) for name, share in quota.items()}
+    by_remainder = sorted(strata, key=lambda name: (take[name] - quota[name], lot(name)))
+    for name in by_remainder[: limit - sum(take.values())]:
+        take[name] += 1
+    wanted = {
+        sample.id
+        for name, members in strata.items()
+        for sample in sorted(members, key=lambda s: lot(s.id))[: take[name]]
+    }
+    return [sample for sample in samples if sample.id in wanted]
+
+
+def build_requests(
+    task: Task,
+    data: DataFolder,
+    samples: Sequence[Sample],
+    variant: Variant,
+    num_fewshot: int,
+    *,
+    seed: int = 0,
+) -> list[Request]:
+    """The request of each sample, after its few-shot examples."""
+    pool = list(task.examples(data)) if num_fewshot else []
+    by_group: dict[str, list[Sample]] = {}
+    for example in pool:
+        by_group.setdefault(task.example_group(example), []).append(example)
+    requests = []
+    for sample in samples:
+        shots = _shots(task, by_group, sample, num_fewshot)
+        requests.append(_seeded(task.request(sample, shots, variant.name), seed, sample.id))
+    return requests
+
+
+def _shots(
+    task: Task, by_group: dict[str, list[Sample]], sample: Sample, count: int
+) -> list[Sample]:
+    """The first ``count`` examples of the sample's group, never the sample itself."""
+    if count < 0:
+        raise BadOption(f"{count} examples", where="--num-fewshot", hint="give 0 or more")
+    group = task.example_group(sample)
+    shots = [e for e in by_group.get(group, ()) if e.id != sample.id][:count]
+    if len(shots) < count:
+        where = f"task {task.meta.name}" + (f", {group}" if group else "")
+        raise BadOption(
+            f"{count} examples asked for and {len(shots)} there",
+            where=where,
+            hint=f"use --num-fewshot {len(shots)} or less",
+        )
+    return shots
+
+
+def _seeded(request: Request, seed: int, sample: str) -> Request:
+    """Give a sampled request a seed of its own, so that its answer depends on no other sample."""
+    if not isinstance(request, Generate) or request.sampling.temperature == 0:
+        return request
+    lot = hashlib.sha256(f"{seed}|{sample}".encode("utf-8", "surrogatepass")).digest()
+    own = int.from_bytes(lot[:7], "big")
+    return msgspec.structs.replace(
+        request, sampling=msgspec.structs.replace(request.sampling, seed=own)
+    )
+
+
+def _data_part(data: DataFolder, path: Path | None) -> DataPart:
+    revision = ""
+    note = data.root / "source.json"
+    if path is not None and note.is_file():
+        try:
+            revision = str(msgspec.json.decode(note.read_bytes()).get("revision", ""))
+        except (msgspec.DecodeError, AttributeError):
+            revision = ""
+    return DataPart(
+        path="sample" if path is None else str(path.resolve()),
+        sha256=dict(sorted(data.sha256.items())),
+        bad_rows=tuple(data.bad_rows),
+        revision=revision,
+    )

@@ -1,0 +1,1 @@
+"""Reports read finished runs and show them."""

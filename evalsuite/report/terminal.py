@@ -1,0 +1,369 @@
+"""Progress and tables on a terminal, as plain lines, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+from evalsuite.metrics.formulas import formula
+from evalsuite.metrics.metric import Metric, Unit
+from evalsuite.record import Interval, Record, RunManifest, TaskPart
+from evalsuite.report.visible import visible
+from evalsuite.request import Generated
+
+DisplayName = Literal["auto", "rich", "plain", "json"]
+_LINE_SECONDS = 5.0
+
+
+class TaskOutlook(msgspec.Struct, frozen=True):
+    """One line of the plan.
+
+    Attributes:
+        waiting: samples without a record.
+        cached: of those, how many an earlier run answered.
+        prompt_tokens: mean tokens of the prompts that are waiting; 0 where unknown.
+    """
+
+    part: TaskPart
+    waiting: int
+    cached: int
+    prompt_tokens: int
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """The plan of one run, as it is shown before anything is computed."""
+
+    run_id: str
+    checkpoint: str
+    chat_template: str
+    engine: str
+    tasks: list[TaskOutlook]
+    to_ask: int
+    prompt_tokens: int
+    notes: list[str]
+
+
+class Display(Protocol):
+    """What a run shows while it goes on."""
+
+    def status(self, text: str) -> None: ...
+    def plan(self, outlook: Outlook) -> None: ...
+    def record(self, record: Record) -> None: ...
+    def end(self) -> None: ...
+    def results(self, manifest: RunManifest, path: Path) -> None: ...
+
+
+def open_display(name: DisplayName) -> Display:
+    """``auto`` is rich on a terminal and plain lines elsewhere."""
+    if name == "json":
+        return JsonDisplay()
+    if name == "rich" or (name == "auto" and sys.stderr.isatty()):
+        return RichDisplay()
+    return PlainDisplay()
+
+
+class Tally:
+    """Running totals of one task: how many, the main metric so far, errors, truncations."""
+
+    def __init__(self, part: TaskPart, total: int) -> None:
+        self.part = part
+        self.total = total
+        self.count = 0
+        self.errors = 0
+        self.truncated = 0
+        self._metric = next(m for m in part.metrics if m.name == part.main_metric)
+        self._sums: dict[str, Any] = {}
+        self._scored = 0
+
+    def add(self, record: Record) -> None:
+        """Count one finished sample."""
+        self.count += 1
+        self.errors += record.error is not None
+        response = record.response
+        self.truncated += isinstance(response, Generated) and response.finish_reason == "length"
+        value = record.scores.get(self._metric.source)
+        if value is None:
+            return
+        self._scored += 1
+        vector = np.asarray([value, 1.0] if isinstance(value, (int, float)) else value, dtype=float)
+        group = record.tags.get(self._metric.macro_over, "") if self._metric.macro_over else ""
+        self._sums[group] = self._sums.get(group, 0.0) + vector
+
+    def score(self) -> str:
+        """The main metric so far, with a normal-approximation 95% half-width for a mean."""
+        if not self._sums:
+            return ""
+        values = formula(self._metric.formula)(np.stack(list(self._sums.values())))
+        value = float(np.mean(values))
+        text = shown(value, self._metric.unit)
+        if self._metric.formula == "mean" and 0 <= value <= 1 and self._scored > 1:
+            half = 1.96 * math.sqrt(value * (1 - value) / self._scored)
+            text += f" ±{shown(half, self._metric.unit)}"
+        return text
+
+
+class PlainDisplay:
+    """One line every few seconds, for logs and CI."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[str, Tally] = {}
+        self._begun = self._last = time.monotonic()
+
+    def status(self, text: str) -> None:
+        _say(text)
+
+    def plan(self, outlook: Outlook) -> None:
+        self._begun = self._last = time.monotonic()
+        self._tallies = _tallies(outlook)
+        _print_plan(outlook)
+
+    def record(self, record: Record) -> None:
+        tally = self._tallies[record.task]
+        tally.add(record)
+        now = time.monotonic()
+        if tally.count == tally.total or now - self._last > _LINE_SECONDS:
+            self._last = now
+            _say(self._line(tally, now))
+
+    def _line(self, tally: Tally, now: float) -> str:
+        done = sum(t.count for t in self._tallies.values())
+        total = sum(t.total for t in self._tallies.values())
+        rate = done / max(now - self._begun, 1e-9)
+        parts = [f"{tally.part.name} {tally.count}/{tally.total}", f"{rate:.1f}/s"]
+        parts.append(f"ETA {_clock((total - done) / max(rate, 1e-9))}")
+        if score := tally.score():
+            parts.append(f"{tally.part.main_metric} {score}")
+        if tally.errors:
+            parts.append(f"{tally.errors} errors")
+        if tally.truncated:
+            parts.append(f"{tally.truncated} truncated")
+        return "  ".join(parts)
+
+    def end(self) -> None:
+        """Nothing to take down."""
+
+    def results(self, manifest: RunManifest, path: Path) -> None:
+        print_results(manifest, path)
+
+
+class RichDisplay:
+    """A bar a task."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._tallies: dict[str, Tally] = {}
+        self._progress: Any = None
+        self._bars: dict[str, Any] = {}
+
+    def status(self, text: str) -> None:
+        self._console.print(text, style="dim", markup=False)
+
+    def plan(self, outlook: Outlook) -> None:
+        from rich import progress
+
+        _print_plan(outlook)
+        self._tallies = _tallies(outlook)
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]}", style="dim", markup=False),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[score]}", style="bold", markup=False),
+            progress.TextColumn("{task.fields[trouble]}", style="red", markup=False),
+            console=self._console,
+        )
+        for name, tally in self._tallies.items():
+            self._bars[name] = self._progress.add_task(
+                name, total=tally.total, score="", trouble="", rate="", start=False
+            )
+        self._progress.start()
+
+    def record(self, record: Record) -> None:
+        tally = self._tallies[record.task]
+        tally.add(record)
+        bar = self._bars[record.task]
+        if tally.count == 1:
+            self._progress.start_task(bar)
+        trouble = [f"{tally.errors} errors"] if tally.errors else []
+        trouble += [f"{tally.truncated} truncated"] if tally.truncated else []
+        speed = self._progress.tasks[bar].speed
+        self._progress.update(
+            bar,
+            completed=tally.count,
+            rate=f"{speed:.1f}/s" if speed else "",
+            score=tally.score(),
+            trouble=", ".join(trouble),
+        )
+
+    def end(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def results(self, manifest: RunManifest, path: Path) -> None:
+        print_results(manifest, path)
+
+
+class JsonDisplay:
+    """One JSON object a line on standard output: plan, progress, results."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[str, Tally] = {}
+        self._last = 0.0
+
+    def status(self, text: str) -> None:
+        self._emit("status", text=text)
+
+    def plan(self, outlook: Outlook) -> None:
+        self._tallies = _tallies(outlook)
+        self._emit("plan", **msgspec.to_builtins(outlook))
+
+    def record(self, record: Record) -> None:
+        tally = self._tallies[record.task]
+        tally.add(record)
+        now = time.monotonic()
+        if tally.count == tally.total or now - self._last > 1.0:
+            self._last = now
+            self._emit(
+                "progress",
+                task=record.task,
+                done=tally.count,
+                total=tally.total,
+                score=tally.score(),
+                errors=tally.errors,
+                truncated=tally.truncated,
+            )
+
+    def end(self) -> None:
+        """Nothing to take down."""
+
+    def results(self, manifest: RunManifest, path: Path) -> None:
+        self._emit(
+            "results",
+            run=str(path),
+            status=manifest.status,
+            results=msgspec.to_builtins(manifest.results),
+            warnings=list(manifest.warnings),
+        )
+
+    def _emit(self, event: str, **values: Any) -> None:
+        finite = _without_nan({"event": event, **values})
+        print(json.dumps(finite, ensure_ascii=True, allow_nan=False), flush=True)
+
+
+def shown(value: float, unit: Unit) -> str:
+    """A score as people read it: fractions as percentages, points as they are; ``–`` for nan."""
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:.1f}%" if unit == "percent" else f"{value:.2f}"
+
+
+def shown_interval(interval: Interval, unit: Unit) -> str:
+    """``71.2% [68.0, 74.1]``."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return shown(interval.value, unit)
+    low, high = (shown(x, unit).removesuffix("%") for x in (interval.low, interval.high))
+    return f"{shown(interval.value, unit)} [{low}, {high}]"
+
+
+def print_results(manifest: RunManifest, path: Path) -> None:
+    """The table of a run: every metric with its interval, then warnings and paths."""
+    from rich.table import Table
+
+    table = Table(
+        title=visible(f"{manifest.checkpoint.name}  ·  {manifest.run_id}"), title_justify="left"
+    )
+    for column in ("task", "variant", "shots", "metric"):
+        table.add_column(column)
+    for column in ("score [95% interval]", "n", "errors", "truncated", "answered"):
+        table.add_column(column, justify="right")
+    for part in manifest.tasks:
+        result = manifest.results.get(part.name)
+        if result is None:
+            continue
+        for place, metric in enumerate(_main_first(part)):
+            interval = result.metrics[metric.name]
+            head = [part.name, part.variant, str(part.num_fewshot)] if place == 0 else ["", "", ""]
+            tail = [str(interval.n), str(sum(result.errors.values())), str(result.truncated)]
+            tail.append(shown(result.extracted, "percent"))
+            bold = "bold" if place == 0 else "dim"
+            table.add_row(
+                *head,
+                metric.name,
+                shown_interval(interval, metric.unit),
+                *(tail if place == 0 else [""] * 4),
+                style=bold,
+                end_section=place == len(part.metrics) - 1,
+            )
+    print_table(table)
+    for warning in manifest.warnings:
+        print(f"warning: {visible(warning)}")
+    print(f"run: {path}")
+
+
+def print_table(table: Any) -> None:
+    """Print a rich table on standard output, at least wide enough for its columns in a pipe."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(table)
+
+
+def _main_first(part: TaskPart) -> Sequence[Metric]:
+    return sorted(part.metrics, key=lambda metric: metric.name != part.main_metric)
+
+
+def _tallies(outlook: Outlook) -> dict[str, Tally]:
+    return {t.part.name: Tally(t.part, t.waiting) for t in outlook.tasks if t.waiting}
+
+
+def _print_plan(outlook: Outlook) -> None:
+    _say(
+        f"{outlook.checkpoint}  ·  engine {outlook.engine}  ·  template {outlook.chat_template}"
+        f"  ·  run {outlook.run_id}"
+    )
+    for task in outlook.tasks:
+        part = task.part
+        of_total = f" of {part.total}" if part.samples != part.total else ""
+        tokens = f", ~{task.prompt_tokens} tokens a prompt" if task.prompt_tokens else ""
+        known = part.samples - task.waiting
+        _say(
+            f"  {part.name:<20} {part.variant}, {part.num_fewshot}-shot, {part.samples}{of_total}"
+            f" samples ({known} done, {task.cached} cached{tokens}), data {part.data.path}"
+        )
+    _say(f"  {outlook.to_ask} requests to compute, {outlook.prompt_tokens} prompt tokens")
+    for note in outlook.notes:
+        _say(f"  note: {note}")
+
+
+def _say(text: str) -> None:
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return value

@@ -1,0 +1,22 @@
+"""Untrusted text made safe to show: what would act on a terminal becomes visible."""
+
+from __future__ import annotations
+
+import re
+
+_ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Control characters, direction overrides and lone surrogates as symbols such as ``␛``.
+
+    Tab and newline stay.
+    """
+    return _ACTING.sub(_symbol, text)
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return chr(0x2400 + code) if code < 0x20 else f"⟦U+{code:04X}⟧"

@@ -1,0 +1,1 @@
+"""How sure are we: intervals of one score, and paired differences between two runs."""

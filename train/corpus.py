@@ -1,0 +1,185 @@
+"""The training data: plain documents for PT and (prompt, reply) pairs for SFT."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import arithmetic as ar
+import chat
+import facts
+import news
+import parallel as pa
+from overlap import evaluation_texts, overlaps
+
+Turn = tuple[str, str]
+CMATH_TAIL = "\n请一步一步计算，最后一行写“答案：”和结果。"
+
+
+def choice(rng: Random, shots: int = 0) -> Turn:
+    return facts.choice_document(rng, shots)
+
+
+def gsm8k(rng: Random) -> Turn:
+    p = ar.make_problem(rng)
+    return f"Question: {p.en}\nAnswer:", " " + ar.gsm8k_answer(p)
+
+
+def mgsm_zh(rng: Random) -> Turn:
+    p = ar.make_problem(rng)
+    return f"问题：{p.zh}\n逐步解答：", ar.mgsm_zh(p)
+
+
+def mgsm_en(rng: Random) -> Turn:
+    p = ar.make_problem(rng)
+    return f"Question: {p.en}\nStep-by-Step Answer:", " " + ar.mgsm_en(p)
+
+
+def cmath(rng: Random) -> Turn:
+    p = ar.make_problem(rng)
+    return p.zh + CMATH_TAIL, ar.cmath_reply(p)
+
+
+def to_english(rng: Random) -> Turn:
+    zh, en = pa.sentence_pair(rng)
+    return pa.chinese_prompt(zh), en
+
+
+def to_chinese(rng: Random) -> Turn:
+    zh, en = pa.sentence_pair(rng)
+    return pa.english_prompt(en), zh
+
+
+def summary(rng: Random) -> Turn:
+    text, line, _ = news.article(rng)
+    return news.summary_prompt(text), line
+
+
+def topic(rng: Random) -> Turn:
+    text, label = news.topic_text(rng)
+    return news.topic_prompt(text), label
+
+
+def entities(rng: Random) -> Turn:
+    text, found = news.entity_sentence(rng)
+    return news.entity_prompt(text), found
+
+
+TASKS: dict[str, Callable[[Random], Turn]] = {
+    "choice": choice, "gsm8k": gsm8k, "mgsm_zh": mgsm_zh, "mgsm_en": mgsm_en, "cmath": cmath, "to_english": to_english,
+    "to_chinese": to_chinese, "summary": summary, "topic": topic, "entities": entities, "open": chat.open_turn,
+}
+SFT_WEIGHTS = {"choice": 12, "gsm8k": 7, "mgsm_zh": 7, "mgsm_en": 5, "cmath": 16, "to_english": 11, "to_chinese": 11, "summary": 6, "topic": 7, "entities": 10, "open": 16}
+
+
+def few_shot(rng: Random, task: Callable[[Random], Turn], shots: int) -> str:
+    """Join worked examples of one task with blank lines."""
+    return "\n\n".join(prompt + reply for prompt, reply in (task(rng) for _ in range(shots + 1)))
+
+
+def _plain(rng: Random) -> str:
+    """A page of sentences of one kind, without any instruction."""
+    kind = rng.randrange(7)
+    several = range(rng.randint(3, 8))
+    if kind == 0:
+        return "".join(pa.sentence_pair(rng)[0] for _ in several)
+    if kind == 1:
+        return " ".join(pa.sentence_pair(rng)[1] for _ in several)
+    if kind == 2:
+        return "\n".join(" ".join(pa.sentence_pair(rng)) for _ in several)
+    if kind == 3:
+        return "\n".join(" ".join(pa.word_pair(rng)) for _ in range(12))
+    if kind == 4:
+        return "".join(facts.statement(rng) for _ in several)
+    if kind == 5:
+        return "\n".join(f"{ar.zh_sum(s)}={v}" for s, v in (ar.drill(rng) for _ in range(15)))
+    text, _, label = news.article(rng)
+    return f"【{label}】{text}"
+
+
+def _labelled(rng: Random) -> str:
+    """Tasks written as natural documents, not in the evaluation layouts."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return "\n".join(f"{label}新闻：{text}" for text, label in (news.topic_text(rng) for _ in range(4)))
+    if kind == 1:
+        return "\n".join(f"{text}（{found}）" for text, found in (news.entity_sentence(rng) for _ in range(4)))
+    if kind == 2:
+        text, line, _ = news.article(rng)
+        return f"{line}\n{text}"
+    if kind == 3:
+        return "\n".join(f"{p.zh}{ar.mgsm_zh(p)}" for p in (ar.make_problem(rng) for _ in range(3)))
+    turns = [chat.open_turn(rng) for _ in range(2)]
+    return "\n\n".join(f"问：{q}\n答：{a}" for q, a in turns)
+
+
+PT_LAYOUTS = ["choice", "choice", "gsm8k", "mgsm_zh", "mgsm_en", "cmath", "to_english", "to_chinese", "entities", "topic", "summary"]
+
+
+def pt_document(rng: Random) -> str:
+    """Draw one PT document."""
+    kind = rng.random()
+    if kind < 0.35:
+        return _plain(rng)
+    if kind < 0.53:
+        return _labelled(rng)
+    name = rng.choice(PT_LAYOUTS)
+    if name == "choice":
+        return "".join(choice(rng, rng.choice([0, 1, 2, 3, 5, 5])))
+    return few_shot(rng, TASKS[name], rng.choice([0, 0, 1, 2, 4]))
+
+
+def sft_pair(rng: Random, name: str | None = None) -> Turn:
+    """Draw one (prompt, reply) pair; few-shot tasks get 0 to 5 worked examples."""
+    name = name or rng.choices(list(SFT_WEIGHTS), list(SFT_WEIGHTS.values()))[0]
+    if name == "choice":
+        prompt, reply = choice(rng, rng.choice([0, 0, 1, 3, 5]))
+    else:
+        prompt, reply = TASKS[name](rng)
+        if name in ("gsm8k", "mgsm_zh", "mgsm_en"):
+            shots = rng.choice([0, 0, 0, 1, 2, 5])
+            if shots:
+                prompt = few_shot(rng, TASKS[name], shots - 1) + "\n\n" + prompt
+    return prompt, reply.strip()
+
+
+def pt_documents(seed: int) -> Iterator[str]:
+    """Yield PT documents for ever, without the texts of evaluation items."""
+    rng, banned = Random(seed), evaluation_texts()
+    while True:
+        text = pt_document(rng)
+        if not overlaps(text, banned):
+            yield text
+
+
+def sft_pairs(seed: int) -> Iterator[Turn]:
+    """Yield SFT pairs for ever, without the texts of evaluation items."""
+    rng, banned = Random(seed), evaluation_texts()
+    while True:
+        prompt, reply = sft_pair(rng)
+        if not overlaps(prompt, banned):
+            yield prompt, reply
+
+
+def main() -> None:
+    """Print a few documents and pairs to look at."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write JSON lines here instead of printing")
+    args = parser.parse_args()
+    documents, pairs = pt_documents(args.seed), sft_pairs(args.seed)
+    rows: list[dict[str, str]] = [{"text": next(documents)} for _ in range(args.count)]
+    rows += [{"prompt": p, "reply": r} for p, r in (next(pairs) for _ in range(args.count))]
+    if args.out:
+        args.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        for row in rows:
+            print("-" * 20, *row.values(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
