@@ -34,8 +34,8 @@ def render_conversations(
 ) -> list[str]:
     """Render each conversation with a generation prompt at its end.
 
-    Follows ``apply_chat_template(tokenize=False, add_generation_prompt=True)`` of transformers, except
-    that the date is fixed.
+    Follows ``apply_chat_template(tokenize=False, add_generation_prompt=True)`` of transformers,
+    except that the date is fixed.
 
     Raises:
         jinja2.TemplateError: the template is malformed, refuses the conversation, or reaches for
@@ -65,7 +65,7 @@ def _environment() -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """``{% generation %}`` marks the assistant's words for training; here it only passes them on."""
+        """``{% generation %}`` marks the assistant's words for training; here it does nothing."""
 
         tags = {"generation"}  # noqa: RUF012 (jinja2 declares it as an instance's own)
 
@@ -111,7 +111,7 @@ def main() -> None:
         pass  # no such limits on this system; the caller's time limit remains
     try:
         asked = json.load(sys.stdin)
-        answer = {"texts": render_conversations(**asked)}
+        answer: dict[str, Any] = {"texts": render_conversations(**asked)}
     except BaseException as fault:
         answer = {"error": f"{type(fault).__name__}: {fault}"[:500]}
     json.dump(answer, sys.stdout)

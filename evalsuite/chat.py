@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ from evalsuite.request import Prompt
 NONE = "none"
 FROM_CHECKPOINT = "checkpoint"
 
-_SECONDS = 20.0
-_SECONDS_EACH = 0.005
+_PORTION = 4_000_000
+"""Characters that are rendered in one process."""
+
+_SECONDS = 30.0
+"""What one process may take."""
+
+Conversation = list[dict[str, str]]
 
 
 class ChatTemplate(msgspec.Struct, frozen=True):
@@ -96,8 +101,8 @@ def resolve_template(checkpoint: Checkpoint, wanted: str = "auto") -> ChatTempla
     """The chat template to ask a checkpoint with; None for plain text.
 
     Args:
-        wanted: ``auto`` for the template in the checkpoint's folder, else the one named on its card,
-            else none; ``checkpoint`` for the folder's alone; a built-in name; or ``none``.
+        wanted: ``auto`` for the template in the checkpoint's folder, else the one named on its
+            card, else none; ``checkpoint`` for the folder's alone; a built-in name; or ``none``.
 
     Raises:
         UnknownName: there is no template of that name.
@@ -133,19 +138,36 @@ def render(template: ChatTemplate, prompt: Prompt, bos: str, eos: str) -> str:
 
 def render_all(template: ChatTemplate, prompts: Sequence[Prompt], bos: str, eos: str) -> list[str]:
     """:func:`render` for many prompts at once, which is far cheaper than one by one."""
-    conversations = [_conversation(prompt) for prompt in prompts]
     if BUILTIN.get(template.name) == template:
+        conversations = [_conversation(prompt) for prompt in prompts]
         return _rendering.render_conversations(template.source, conversations, bos, eos)
-    return _render_apart(template, conversations, bos, eos)
+    texts: list[str] = []
+    for portion in _portions(prompts):
+        texts += _render_apart(template, portion, bos, eos)
+    return texts
 
 
-def _conversation(prompt: Prompt) -> list[dict[str, str]]:
+def _conversation(prompt: Prompt) -> Conversation:
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return [*system, {"role": "user", "content": prompt.full}]
 
 
+def _portions(prompts: Sequence[Prompt]) -> Iterator[list[Conversation]]:
+    """Conversations in portions that one process can hold in its memory."""
+    portion: list[Conversation] = []
+    characters = 0
+    for prompt in prompts:
+        portion.append(_conversation(prompt))
+        characters += len(prompt.full) + len(prompt.system)
+        if characters > _PORTION:
+            yield portion
+            portion, characters = [], 0
+    if portion:
+        yield portion
+
+
 def _render_apart(
-    template: ChatTemplate, conversations: list[list[dict[str, str]]], bos: str, eos: str
+    template: ChatTemplate, conversations: list[Conversation], bos: str, eos: str
 ) -> list[str]:
     """Render a stranger's template in a process of its own."""
     asked = {
@@ -160,7 +182,7 @@ def _render_apart(
             input=json.dumps(asked),
             capture_output=True,
             encoding="utf-8",
-            timeout=_SECONDS + _SECONDS_EACH * len(conversations),
+            timeout=_SECONDS,
             check=False,
         )
         answer = json.loads(done.stdout)

@@ -26,16 +26,17 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch_tokens: int | None = None
     trust_remote_code: bool = False
 
-    def identity(self) -> dict[str, Any]:
-        """The part that can change an answer; device and batch size only change its last digits."""
-        name = "transformers" if self.engine == "auto" else self.engine
-        return {"name": name.partition(":")[0], "dtype": self.dtype}
-
 
 class Contestant(msgspec.Struct, frozen=True):
-    """One model of a run; ``open_engine`` loads it, which may take long."""
+    """One model of a run.
+
+    Attributes:
+        engine: what decides an answer's digits, known before the engine is opened.
+        open_engine: loads the model, which may take long.
+    """
 
     part: CheckpointPart
+    engine: dict[str, Any]
     open_engine: Callable[[], Engine]
 
 
@@ -80,4 +81,4 @@ def _replayed(file: Path, name: str) -> Contestant:
 
         return ReplayEngine(file)
 
-    return Contestant(part, open_replay)
+    return Contestant(part, {"name": "replay"}, open_replay)

@@ -64,8 +64,8 @@ class DataFolder:
             hint=f"expected {self.layout}",
         )
 
-    def text(self, name: str) -> str:
-        """The whole file as UTF-8, line ends normalised, a byte-order mark dropped.
+    def text(self, name: str, *, normalise: bool = True) -> str:
+        """The whole file as UTF-8, a byte-order mark dropped, line ends as ``\\n`` if normalised.
 
         Raises:
             DataMissing: not there or not readable.
@@ -89,23 +89,29 @@ class DataFolder:
             raise BadRow(
                 "not valid UTF-8", where=f"{file}:{row}", hint="convert the file to UTF-8"
             ) from None
-        return text.replace("\r\n", "\n").replace("\r", "\n")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if normalise else text
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a plain text file; only ``\\n`` ends a line, and the last end is optional."""
+        """The lines of a plain text file; only ``\\n`` ends a line, the last end is optional."""
         lines = self.text(name).split("\n")
         return lines[:-1] if lines and lines[-1] == "" else lines
+
+    def header(self, name: str) -> list[str]:
+        """The column names of a CSV file, in lower case; empty for an empty file."""
+        return self._header(name, self._csv_reader(name))
 
     def csv(self, name: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         """Rows of a CSV file with a header, as (row number from 1, column → value).
 
-        Column names are matched without regard to case. Extra columns are kept out.
+        Column names are matched without regard to case. Extra columns are kept out. Cells are the
+        text that stands in the file: ``NA`` and ``1.0`` stay as they are, and so does a line end
+        inside quotes, ``\\r\\n`` included (as pandas reads it, so as prompts have it elsewhere).
 
         Raises:
             BadRow: a column is missing from the header, or a row has too few or too many fields.
         """
-        reader = csv.reader(io.StringIO(self.text(name), newline=""), strict=True)
-        header = [h.strip().lower() for h in next(reader, [])]
+        reader = self._csv_reader(name)
+        header = self._header(name, reader)
         missing = [c for c in columns if c.lower() not in header]
         if missing:
             raise BadRow(
@@ -130,6 +136,19 @@ class DataFolder:
                 self.reject(name, number, f"{len(row)} fields where the header has {len(header)}")
                 continue
             yield number, {column: row[at] for column, at in place.items()}
+
+    def _csv_reader(self, name: str) -> Iterator[list[str]]:
+        return csv.reader(io.StringIO(self.text(name, normalise=False), newline=""), strict=True)
+
+    def _header(self, name: str, rows: Iterator[list[str]]) -> list[str]:
+        try:
+            return [column.strip().lower() for column in next(rows, [])]
+        except csv.Error as fault:
+            raise BadRow(
+                f"broken CSV quoting: {fault}",
+                where=f"{self.root / name}:1",
+                hint="mend the header",
+            ) from None
 
     def jsonl(self, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Objects of a JSONL file, as (row number from 1, object); blank lines are passed over.

@@ -9,17 +9,16 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 import evalsuite
 from evalsuite.cache import AnswerCache
+from evalsuite.contestant import Contestant
 from evalsuite.engines.base import Engine
 from evalsuite.errors import EvalsuiteError
 from evalsuite.plan import PlannedTask
 from evalsuite.record import (
-    CheckpointPart,
     Record,
     RunManifest,
     Signature,
@@ -40,12 +39,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         out: the folder that run folders are made in.
-        engine: what decides digits, known before the engine is opened: its name and options.
         command: the command line, to repeat or resume it.
     """
 
     out: Path
-    engine: dict[str, Any]
     seed: int = 0
     limit: int | None = None
     retry_failed: bool = False
@@ -53,18 +50,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_manifest(
-    checkpoint: CheckpointPart, tasks: Sequence[PlannedTask], settings: Settings
+    contestant: Contestant, tasks: Sequence[PlannedTask], settings: Settings
 ) -> RunManifest:
     """The manifest of a run that has not begun.
 
     The run's id follows from everything that decides its answers, so the same command finds its own
     earlier start again and goes on from there.
     """
+    checkpoint = contestant.part
     parts = tuple(planned.part for planned in tasks)
     signature = "\n".join(
         str(task_signature(part, checkpoint.chat_template, settings.seed)) for part in parts
     )
-    identity = digest([signature, checkpoint.fingerprint, settings.engine])
+    identity = digest([signature, checkpoint.fingerprint, contestant.engine])
     slug = re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")[:60] or "model"
     return RunManifest(
         run_id=f"{slug}-{identity[:10]}",
@@ -73,7 +71,7 @@ def new_manifest(
         evalsuite=evalsuite.__version__,
         command=settings.command,
         checkpoint=checkpoint,
-        engine=settings.engine,
+        engine=contestant.engine,
         seed=settings.seed,
         limit=settings.limit,
         tasks=parts,
@@ -126,7 +124,7 @@ def evaluate(
         try:
             display.status(f"loading {manifest.checkpoint.name}")
             engine = open_engine()
-            manifest.engine = settings.engine | engine.description
+            manifest.engine = manifest.engine | engine.description
             watch.lap("load")
             try:
                 todo = agenda(

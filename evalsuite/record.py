@@ -1,7 +1,6 @@
 """What is written down: one :class:`Record` a sample, one :class:`RunManifest` a run.
 
-``SCHEMA`` is raised when a field changes its meaning; older files are read by
-:mod:`evalsuite.store`.
+``SCHEMA`` stands in the manifest and is raised when a field of either changes its meaning.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scores: dict[str, float | list[float]] = {}
     answer: str | None = None
     cached: bool = False
-    schema: int = SCHEMA
 
 
 class Interval(msgspec.Struct, frozen=True):

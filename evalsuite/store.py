@@ -27,6 +27,7 @@ from evalsuite import lines
 from evalsuite.errors import DataMissing, RunDamaged, RunLocked, nearest
 from evalsuite.files import sync_folder, write_atomically, writing
 from evalsuite.record import SCHEMA, Record, RunManifest
+from evalsuite.request import Failure
 
 MANIFEST = "run.json"
 RECORDS = "records.jsonl"
@@ -76,6 +77,8 @@ class Run:
 def open_run(path: Path | str) -> Run:
     """Open a run by its folder (or its ``run.json``).
 
+    ``OUT/NAME`` without the hash stands for the newest run of the checkpoint of that name in ``OUT``.
+
     Raises:
         DataMissing: no run there; the nearest folder that is one is named.
         RunDamaged: ``run.json`` cannot be read.
@@ -84,6 +87,8 @@ def open_run(path: Path | str) -> Run:
     folder = folder.parent if folder.name == MANIFEST else folder
     file = folder / MANIFEST
     if not file.is_file():
+        if same_name := [run for run in find_runs(folder.parent) if _named(run, folder.name)]:
+            return max(same_name, key=lambda run: run.manifest.created)
         siblings = [p.parent.name for p in folder.parent.glob(f"*/{MANIFEST}")]
         near = nearest(folder.name, siblings)
         hint = f"did you mean {str(folder.parent / near)!r}?" if near else f"no {MANIFEST} in it"
@@ -94,6 +99,10 @@ def open_run(path: Path | str) -> Run:
 def find_runs(out: Path) -> list[Run]:
     """Every run directly under ``out``, sorted by folder name."""
     return [open_run(file) for file in sorted(out.glob(f"*/{MANIFEST}"))]
+
+
+def _named(run: Run, name: str) -> bool:
+    return run.path.name.rpartition("-")[0] == name
 
 
 def read_manifest(file: Path) -> RunManifest:
@@ -203,7 +212,7 @@ class Journal:
 
 
 class _PlaceAndError(_Place):
-    error: msgspec.Raw | None = None
+    error: Failure | None = None
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:

@@ -36,6 +36,8 @@ Cast = tuple[str, str, str, str, Noun]
 
 def number(rng: Random, low: int, high: int) -> int:
     """Draw a number, small ones more often."""
+    if high >= 40 and rng.random() < 0.08:
+        return 10 * rng.randint(1, 50)
     return rng.randint(low, rng.choice([min(high, low + 9), min(high, low + 9), min(high, low + 20), high]))
 
 
@@ -55,8 +57,14 @@ def count(n: int, thing: Noun) -> str:
     return f"{n} {thing.en if n == 1 else thing.plural}"
 
 
+SPOTS = "树上 停车场里 盘子里 池塘里 草地上 书架上 花瓶里 冰箱里 教室里 操场上 车上 桌子上 篮子里 仓库里 花园里 鱼缸里 果园里 图书角 水果店 河里 院子里 箱子里 口袋里 文具店".split()
+COMING = "又飞来 又开来 又跑来 又游来 又运来 又来了 又拿来 又放进 又捡了 又摘了 又折了 又画了 又种了 又做了 又得到 又买来 又借来 又收到 又添了 又捉了".split()
+GOING = "飞走了 开走了 跑走了 游走了 运走了 离开了 拿走了 用掉了 吃掉了 卖掉了 送出了 借出了 摘掉了 打碎了 送给同桌 送给朋友 送给邻居 捐出了 丢掉了 取走了".split()
+
+
 def add(rng: Random) -> Problem:
     a, b, x, y, t = cast(rng)
+    spot, come = rng.choice([*SPOTS, a]), rng.choice(COMING)
     p, q = number(rng, 1, 60), number(rng, 1, 40)
     zh = rng.choice([
         f"{a}有{p}{t.measure}{t.zh}，{b}又给了他{q}{t.measure}，{a}现在一共有多少{t.measure}{t.zh}？",
@@ -65,6 +73,9 @@ def add(rng: Random) -> Problem:
         f"{a}上午买了{p}{t.measure}{t.zh}，下午买了{q}{t.measure}{t.zh}，一共买了多少{t.measure}？",
         f"商店里有{p}{t.measure}{t.zh}，又运来{q}{t.measure}，现在有多少{t.measure}{t.zh}？",
         f"盒子里有{p}{t.measure}{t.zh}，{a}又放进去{q}{t.measure}，盒子里现在有几{t.measure}{t.zh}？",
+        f"{spot}有{p}{t.measure}{t.zh}，{come}{q}{t.measure}，现在一共有多少{t.measure}{t.zh}？",
+        f"{spot}原来有{p}{t.measure}{t.zh}，{come}{q}{t.measure}，现在有几{t.measure}？",
+        f"{spot}有{p}{t.measure}红{t.zh}和{q}{t.measure}黄{t.zh}，一共有多少{t.measure}{t.zh}？",
         f"左边有{p}{t.measure}{t.zh}，右边有{q}{t.measure}{t.zh}，一共有多少{t.measure}？",
         f"{a}第一天做了{p}{t.measure}{t.zh}，第二天做了{q}{t.measure}，两天一共做了多少{t.measure}？"])
     en = rng.choice([
@@ -79,11 +90,15 @@ def take(rng: Random) -> Problem:
     a, b, x, y, t = cast(rng)
     q = number(rng, 1, 40)
     p = q + number(rng, 1, 50)
+    spot, go = rng.choice([*SPOTS, a]), rng.choice(GOING)
     verb = rng.choice("吃了 用了 送走了 丢了 卖了 拿走了 坏了 借走了".split())
     zh = rng.choice([
         f"{a}有{p}{t.measure}{t.zh}，给了{b}{q}{t.measure}，还剩多少{t.measure}{t.zh}？",
         f"{a}有{p}{t.measure}{t.zh}，{verb}{q}{t.measure}，还剩几{t.measure}？",
         f"商店里有{p}{t.measure}{t.zh}，卖出{q}{t.measure}，还剩下多少{t.measure}{t.zh}？",
+        f"{spot}有{p}{t.measure}{t.zh}，{go}{q}{t.measure}，还剩多少{t.measure}{t.zh}？",
+        f"{spot}原来有{p}{t.measure}{t.zh}，{go}{q}{t.measure}，现在还有几{t.measure}？",
+        f"{a}折了{p}{t.measure}{t.zh}，{go}{q}{t.measure}，还剩几{t.measure}{t.zh}？",
         f"一共有{p}{t.measure}{t.zh}，{a}{verb}{q}{t.measure}，还有多少{t.measure}？"])
     en = rng.choice([
         f"{x} has {count(p, t)}. {x} gives {q} to {y}. How many {t.plural} does {x} have left?",
@@ -96,6 +111,8 @@ def groups(rng: Random) -> Problem:
     a, _, x, _, t = cast(rng)
     p, q = rng.randint(2, 12), rng.randint(2, 10)
     zh = rng.choice([
+        f"每{rng.choice('盒袋箱包篮盘')}{t.zh}有{p}{t.measure}，{a}买了{q}份，一共有多少{t.measure}{t.zh}？",
+        f"{rng.choice(SPOTS)}摆了{q}行{t.zh}，每行{p}{t.measure}，一共有多少{t.measure}？",
         f"每个盒子里有{p}{t.measure}{t.zh}，{q}个盒子里一共有多少{t.measure}{t.zh}？",
         f"{a}每天做{p}{t.measure}{t.zh}，{q}天一共做多少{t.measure}？",
         f"一个班有{q}个小组，每组分到{p}{t.measure}{t.zh}，一共需要多少{t.measure}{t.zh}？",
@@ -199,7 +216,7 @@ def groups_take(rng: Random) -> Problem:
     plus = rng.random() < 0.4
     s = p * q + r if plus else p * q - r
     zh = (f"{a}有{q}盒{t.zh}，每盒{p}{t.measure}，" + (f"{rng.choice(FAMILY)}又给了{r}{t.measure}，现在一共有多少{t.measure}？" if plus
-          else f"吃掉了{r}{t.measure}，还剩多少{t.measure}？" if t.zh in "苹果梨橘子桃子饼干糖果巧克力饺子" else f"用掉了{r}{t.measure}，还剩多少{t.measure}？"))
+          else f"{rng.choice(GOING)}{r}{t.measure}，还剩多少{t.measure}？" if rng.random() < 0.5 else f"用掉了{r}{t.measure}，还剩多少{t.measure}？"))
     en = f"{x} has {q} boxes with {count(p, t)} in each. " + (f"{x} finds {r} more. How many {t.plural} does {x} have now?" if plus
                                                              else f"{x} gives away {r}. How many {t.plural} are left?")
     return Problem(zh, en, t.measure, [Step("盒子里有", "The boxes hold", f"{p}*{q}", p * q), Step("一共有" if plus else "还剩", "So there are", f"{p * q}{'+' if plus else '-'}{r}", s)])
@@ -285,19 +302,24 @@ def cmath_reply(p: Problem) -> str:
     return "\n".join(f"{s.zh}：{zh_sum(s.sum)}={s.result}（{p.unit}）" for s in p.steps) + f"\n答案：{p.answer}"
 
 
+def spaced(sum_: str) -> str:
+    """Put spaces around the signs of a sum."""
+    return "".join(f" {c} " if c in "+-*/" else c for c in sum_)
+
+
 def gsm8k_answer(p: Problem) -> str:
     """Working with calculator marks, then `#### answer`."""
-    return "\n".join(f"{s.en} {s.sum}=<<{s.sum}={s.result}>>{s.result}." for s in p.steps) + f"\n#### {p.answer}"
+    return "\n".join(f"{s.en} {spaced(s.sum)} = <<{s.sum}={s.result}>>{s.result}." for s in p.steps) + f"\n#### {p.answer}"
 
 
 def mgsm_zh(p: Problem) -> str:
     """Working in sentences, in Chinese."""
-    return "".join(f"{s.zh}{zh_sum(s.sum)}={s.result}{p.unit}。" for s in p.steps) + f"答案是 {p.answer}。"
+    return "".join(f"{s.zh}{spaced(s.sum)} = {s.result}{p.unit}。" for s in p.steps) + f"答案是 {p.answer}。"
 
 
 def mgsm_en(p: Problem) -> str:
     """Working in sentences, in English."""
-    return " ".join(f"{s.en} {s.sum} = {s.result}." for s in p.steps) + f" The answer is {p.answer}."
+    return " ".join(f"{s.en} {spaced(s.sum)} = {s.result}." for s in p.steps) + f" The answer is {p.answer}."
 
 
 def drill(rng: Random) -> tuple[str, int]:

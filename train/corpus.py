@@ -127,6 +127,8 @@ def pt_document(rng: Random) -> str:
     if kind < 0.53:
         return _labelled(rng)
     name = rng.choice(PT_LAYOUTS)
+    if name == "choice" and rng.random() < 0.25:
+        return "\n\n".join(facts.choice_block(c, 1) + c.letter for c in (facts.same_choice(rng) for _ in range(4)))
     if name == "choice":
         return "".join(choice(rng, rng.choice([0, 1, 2, 3, 5, 5])))
     return few_shot(rng, TASKS[name], rng.choice([0, 0, 1, 2, 4]))

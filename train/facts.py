@@ -110,6 +110,13 @@ def choice_block(c: Choice, layout: int) -> str:
     return f"题目：{c.question}\n{lines}\n答案是：" if layout == 1 else f"{c.question}\n{lines}\n答案："
 
 
+def same_choice(rng: Random) -> Choice:
+    """Draw a question whose answer stands in it: practice in finding an option's letter."""
+    options = rng.sample(sorted({v for r in RELATIONS for _, v in r.rows}), 4)
+    answer = rng.randrange(4)
+    return Choice("小学常识", rng.choice(["下列哪一项是“{}”？", "选出与“{}”相同的一项", "“{}”是哪一个选项？"]).format(options[answer]), options, answer)
+
+
 def choice_document(rng: Random, shots: int) -> tuple[str, str]:
     """Draw a few-shot document of one subject and return (prompt, answer)."""
     subject = rng.choice(SUBJECTS)

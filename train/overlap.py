@@ -30,7 +30,7 @@ def _rows(path: Path) -> Iterator[dict[str, object]]:
             yield from csv.DictReader(file)
     elif path.suffix == ".tsv":
         yield from ({"question": line.split("\t")[0]} for line in path.read_text(encoding="utf-8").splitlines())
-    elif path.suffix == ".txt":
+    elif path.suffix in {".txt", ".en", ".zh"}:
         yield from ({"question": line} for line in path.read_text(encoding="utf-8").splitlines())
 
 

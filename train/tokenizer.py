@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as pb
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
-from corpus import pt_documents, sft_pairs
+import arithmetic
+import chat
+import facts
+import news
+import parallel
+from corpus import pt_documents
+from hanzi import LEVEL_1
 
 PIECES = 5000
 PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】…—～·￥％×÷＝＋－√°℃"
@@ -20,28 +28,29 @@ PROBES = ["你好，世界！", "Hello, world!", " leading space", "  two", "tai
           "一二三 ABC 12.5% $100", "１２３ＡＢＣ", "けものフレンズ", "Привет", "#### 8", "<<3+5=8>>8", "a" * 40, "　全角空格", "e\u0301 combining", "\u200b zero", "\r\n"]
 
 
-def hanzi() -> str:
-    """Return the 3,755 Hanzi of GB 2312 level 1 (rows B0 to D7)."""
-    found = []
-    for row in range(0xB0, 0xD8):
-        for cell in range(0xA1, 0xFF):
-            try:
-                found.append(bytes([row, cell]).decode("gb2312"))
-            except UnicodeDecodeError:
-                continue
-    assert len(found) == 3755
-    return "".join(found)
+def lines(seed: int, count: int) -> Iterator[str]:
+    """Yield text without any prompt layout, so that pieces go to words and not to instructions."""
+    rng = Random(seed)
+    for _ in range(count):
+        zh, en = parallel.sentence_pair(rng)
+        problem = arithmetic.make_problem(rng)
+        yield from (zh, en, en, problem.zh, problem.en, problem.en)
+        yield from arithmetic.gsm8k_answer(problem).split("\n")
+        yield news.topic_text(rng)[0]
+        yield news.entity_sentence(rng)[0]
+        yield facts.statement(rng)
+        yield from chat.open_turn(rng)[1].split("\n")
 
 
-def train(documents: list[str], pieces: int) -> bytes:
+def train(text: Iterator[str], pieces: int) -> bytes:
     """Train with LLaMA's conventions; every Hanzi of level 1 is its own piece."""
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(line for text in documents for line in text.split("\n") if line.strip()), model_writer=model,
+        sentence_iterator=text, model_writer=model,
         model_type="bpe", vocab_size=pieces, character_coverage=1.0,
-        required_chars=hanzi() + PUNCTUATION + "".join(map(chr, range(0x21, 0x7F))),
+        required_chars=LEVEL_1 + PUNCTUATION + "".join(map(chr, range(0x21, 0x7F))),
         byte_fallback=True, add_dummy_prefix=True, remove_extra_whitespaces=False, normalization_rule_name="identity",
-        split_digits=True, allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, unk_surface=" ⁇ ",
+        split_digits=True, max_sentencepiece_length=10, allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, unk_surface=" ⁇ ",
         max_sentence_length=16384, num_threads=2, minloglevel=2)
     return model.getvalue()
 
@@ -104,16 +113,14 @@ def check(folder: Path, texts: list[str]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--documents", type=int, default=30000)
+    parser.add_argument("--lines", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="only compare the tokenizers of an existing folder")
     args = parser.parse_args()
     if not args.check:
-        documents = list(islice(pt_documents(args.seed), args.documents))
-        documents += [f"{p}\n{r}" for p, r in islice(sft_pairs(args.seed), args.documents // 3)]
-        write(args.folder, train(documents, PIECES), chat=False)
+        write(args.folder, train(lines(args.seed, args.lines), PIECES), chat=False)
     fresh = list(islice(pt_documents(args.seed + 1000), 2000))
-    print("compared", check(args.folder, PROBES + fresh + list(hanzi())), "texts")
+    print("compared", check(args.folder, PROBES + fresh + list(LEVEL_1)), "texts")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evalsuite.report.terminal import Display
 
 
-class DisplayChoice(str, enum.Enum):
+class DisplayChoice(enum.StrEnum):
     """How progress is shown."""
 
     auto = "auto"
@@ -31,7 +31,9 @@ def run(
         list[str],
         typer.Option(help="A checkpoint folder, a hub id[@revision], or replay:FILE. Repeatable."),
     ],
-    tasks: Annotated[str, typer.Option(help="Task names with commas; NAME/SUBSET takes a part.")],
+    tasks: Annotated[
+        str, typer.Option(help="Task names with commas, or all; NAME/SUBSET takes a part.")
+    ],
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=PATH of real data in its official layout.")
     ] = None,
@@ -81,7 +83,7 @@ def run(
     from evalsuite.plan import plan_task
     from evalsuite.report.terminal import open_display
 
-    choices = _choices(tasks, data, variant, num_fewshot)
+    choices = _choices(_names(tasks), data, variant, num_fewshot)
     options = EngineOptions(
         engine=engine,
         chat_template=chat_template,
@@ -104,7 +106,6 @@ def run(
     ]
     settings = Settings(
         out=out,
-        engine=options.identity(),
         seed=seed,
         limit=limit,
         retry_failed=retry_failed,
@@ -119,16 +120,26 @@ def run(
     return worst
 
 
+def _names(tasks: str) -> list[str]:
+    from evalsuite.errors import BadOption
+    from evalsuite.registry import task_names
+
+    names = list(dict.fromkeys(name.strip() for name in tasks.split(",") if name.strip()))
+    if not names:
+        raise BadOption("no task", where="--tasks", hint="`evalsuite tasks` lists them")
+    return list(task_names()) if names == ["all"] else names
+
+
 def _choices(
-    tasks: str, data: list[str] | None, variant: list[str] | None, num_fewshot: list[str] | None
+    names: list[str],
+    data: list[str] | None,
+    variant: list[str] | None,
+    num_fewshot: list[str] | None,
 ) -> list[TaskChoice]:
     from evalsuite.cli.pairs import by_task
     from evalsuite.errors import BadOption
     from evalsuite.plan import TaskChoice
 
-    names = list(dict.fromkeys(name.strip() for name in tasks.split(",") if name.strip()))
-    if not names:
-        raise BadOption("no task", where="--tasks", hint="`evalsuite tasks` lists them")
     folders = by_task("--data", data or [], names)
     variants = by_task("--variant", variant or [], names)
     everywhere = [value for value in num_fewshot or [] if "=" not in value]
@@ -159,7 +170,7 @@ def _run_one(
     from evalsuite.cache import AnswerCache, home
     from evalsuite.evaluation import evaluate, failed_samples, finished_run, new_manifest
 
-    manifest = new_manifest(contestant.part, planned, settings)
+    manifest = new_manifest(contestant, planned, settings)
     run = finished_run(manifest, settings)
     if run is not None:
         display.status(f"{manifest.run_id} is complete; nothing to compute")
@@ -187,7 +198,7 @@ def _show_plan(
     from evalsuite.report.visible import visible
     from evalsuite.runner import agenda
 
-    manifest = new_manifest(contestant.part, planned, settings)
+    manifest = new_manifest(contestant, planned, settings)
     engine = contestant.open_engine()
     try:
         todo = agenda(planned, engine, AnswerCache(None), {})

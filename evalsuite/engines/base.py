@@ -64,5 +64,9 @@ class Engine(ABC):
         Every index comes exactly once. An answer does not depend on the other requests.
         """
 
-    def close(self) -> None:
+    def shown_prompt(self, prepared: Prepared) -> str:
+        """The exact text that the model reads, special tokens spelled out, for ``--dry-run``."""
+        return prepared.request.prompt.full
+
+    def close(self) -> None:  # noqa: B027  (an engine without resources has nothing to do)
         """Release memory and processes; may be called twice."""

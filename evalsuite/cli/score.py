@@ -1,0 +1,29 @@
+"""``evalsuite score``: score a run's answers again, without the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    run: Path,
+    data: Annotated[
+        list[str] | None, typer.Option(help="TASK=PATH, where the data has moved since.")
+    ] = None,
+    task_path: Annotated[list[Path] | None, typer.Option(help="A folder of task plugins.")] = None,
+) -> None:
+    """Apply the tasks' scorers, as they are now, to the answers that a run kept."""
+    from evalsuite.cli.pairs import by_task
+    from evalsuite.report.terminal import print_results
+    from evalsuite.rescore import rescore
+    from evalsuite.store import open_run
+
+    found = open_run(run)
+    names = [part.name for part in found.manifest.tasks]
+    folders = {name: Path(p) for name, p in by_task("--data", data or [], names).items() if p}
+    changed = rescore(found, folders, task_path or ())
+    print_results(found.manifest, found.path)
+    print(f"{changed} samples score differently than before")

@@ -1,0 +1,149 @@
+"""What of evalsuite works on this machine, found out by trying."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from evalsuite.cache import home
+
+State = Literal["works", "absent", "broken"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One part: ``works``, ``absent`` (optional and not installed) or ``broken`` (needed)."""
+
+    part: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def diagnose() -> list[Finding]:
+    """Try every part once; nothing here raises."""
+    probes: list[Callable[[], Finding]] = [
+        _transformers,
+        _gpu,
+        _vllm,
+        _openai,
+        _sandbox,
+        _browser,
+        _cache,
+        _tasks,
+        _fetched,
+    ]
+    findings = []
+    for probe in probes:
+        try:
+            findings.append(probe())
+        except Exception as fault:
+            part = probe.__name__.removeprefix("_")
+            findings.append(Finding(part, "broken", f"{type(fault).__name__}: {fault}"))
+    return findings
+
+
+def _transformers() -> Finding:
+    import torch
+    import transformers
+
+    product = (torch.eye(8) @ torch.ones(8, 8)).sum().item()
+    detail = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    if product != 64:
+        return Finding("engine transformers", "broken", detail, "reinstall torch")
+    return Finding("engine transformers", "works", detail)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(
+            "GPU", "absent", "no CUDA device seen by torch; the CPU is used", "install a CUDA torch"
+        )
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("GPU", "works", ", ".join(names))
+
+
+def _vllm() -> Finding:
+    return _package("engine vllm", "vllm", "pip install 'evalsuite[vllm]' on a machine with a GPU")
+
+
+def _openai() -> Finding:
+    return _package("judge and servers", "openai", "pip install 'evalsuite[judge]'")
+
+
+def _package(part: str, package: str, remedy: str) -> Finding:
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(part, "absent", f"{package} is not installed", remedy)
+    return Finding(part, "works", f"{package} {version} is installed")
+
+
+def _sandbox() -> Finding:
+    bubblewrap = shutil.which("bwrap")
+    remedy = "install bubblewrap (Debian: apt install bubblewrap); only code tasks need it"
+    if bubblewrap is None:
+        return Finding("sandbox", "absent", "bubblewrap is not installed", remedy)
+    command = [bubblewrap, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode != 0:
+        return Finding("sandbox", "absent", done.stderr.strip()[:200], "allow user namespaces")
+    return Finding("sandbox", "works", "bubblewrap isolates a program")
+
+
+def _browser() -> Finding:
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None:
+        remedy = "install chromium; only the tests of the pages need it"
+        return Finding("browser", "absent", "no Chromium", remedy)
+    return Finding("browser", "works", found)
+
+
+def _cache() -> Finding:
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        remedy = "set EVALSUITE_HOME to a folder that you may write to"
+        return Finding("cache", "broken", f"{folder}: {fault.strerror}", remedy)
+    file = folder / "answers.sqlite"
+    count = 0
+    if file.is_file():
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
+            count = database.execute("SELECT count(*) FROM answers").fetchone()[0]
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding("cache", "works", f"{folder}, {count} answers, {free:.0f} GiB free")
+
+
+def _tasks() -> Finding:
+    from evalsuite.registry import load_task, task_names
+
+    names = task_names()
+    for name in names:
+        load_task(name)
+    return Finding("tasks", "works", f"{len(names)}: {', '.join(names)}")
+
+
+def _fetched() -> Finding:
+    folders = sorted(p.parent.name for p in (home() / "data").glob("*/source.json"))
+    if not folders:
+        remedy = "evalsuite fetch TASK, or --data TASK=PATH; the sample sets need nothing"
+        return Finding("real data", "absent", "none fetched", remedy)
+    offline = " (offline mode)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return Finding(
+        "real data", "works", f"{', '.join(folders)} in {Path(home() / 'data')}{offline}"
+    )

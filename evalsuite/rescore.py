@@ -1,0 +1,76 @@
+"""Scoring the answers of a run again, without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from evalsuite.errors import RunIncomplete, RunsIncomparable
+from evalsuite.evaluation import finish
+from evalsuite.plan import PlannedTask, TaskChoice, plan_task
+from evalsuite.record import Record, TaskPart
+from evalsuite.runner import scored
+from evalsuite.store import Run, replace_records
+
+
+def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) -> int:
+    """Replace the scores of every record by what the task's scorer says now.
+
+    Args:
+        data: task → where its data is now; otherwise where the run found it.
+
+    Returns:
+        How many samples score differently.
+
+    Raises:
+        RunIncomplete: the run is not finished.
+        RunsIncomparable: the data is not what the run was asked from.
+    """
+    if run.manifest.status != "complete":
+        raise RunIncomplete(
+            f"the run is {run.manifest.status}", where=str(run.path), hint="resume it first"
+        )
+    planned = {
+        part.name: _planned(part, data.get(part.name), task_path) for part in run.manifest.tasks
+    }
+    changed = 0
+
+    def again() -> Iterator[Record]:
+        nonlocal changed
+        for record in run.records():
+            task, samples = planned[record.task]
+            fresh = scored(task, task.samples[samples[record.sample]], record)
+            changed += (fresh.scores, fresh.error) != (record.scores, record.error)
+            yield fresh
+
+    replace_records(run, again())
+    run.manifest.tasks = tuple(_updated(part, planned[part.name][0]) for part in run.manifest.tasks)
+    finish(run)
+    return changed
+
+
+def _planned(
+    part: TaskPart, data: Path | None, task_path: Sequence[Path]
+) -> tuple[PlannedTask, dict[str, int]]:
+    if data is None and part.data.path != "sample":
+        data = Path(part.data.path)
+    choice = TaskChoice(
+        label=part.name, variant=part.variant, num_fewshot=part.num_fewshot, data=data
+    )
+    planned = plan_task(choice, skip_bad_rows=bool(part.data.bad_rows), task_path=task_path)
+    if sorted(planned.part.data.sha256.values()) != sorted(part.data.sha256.values()):
+        raise RunsIncomparable(
+            f"the data of {part.name} has changed since the run",
+            where=planned.part.data.path,
+            hint=f"give the old data with --data {part.name}=PATH, or run again",
+        )
+    return planned, {sample.id: index for index, sample in enumerate(planned.samples)}
+
+
+def _updated(part: TaskPart, planned: PlannedTask) -> TaskPart:
+    now = planned.part
+    return msgspec.structs.replace(
+        part, metrics=now.metrics, main_metric=now.main_metric, version=now.version
+    )
