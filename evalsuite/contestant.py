@@ -82,3 +82,36 @@ def _replayed(file: Path, name: str) -> Contestant:
         return ReplayEngine(file)
 
     return Contestant(part, {"name": "replay"}, open_replay)
+
+
+def _checkpoint(model: str, options: EngineOptions) -> Contestant:
+    from evalsuite.chat import NONE, resolve_template
+    from evalsuite.checkpoint import open_checkpoint
+    from evalsuite.engines.opening import check_engine, open_engine
+
+    name = check_engine(options.engine)
+    checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
+    template = resolve_template(checkpoint, options.chat_template)
+    part = CheckpointPart(
+        name=checkpoint.name,
+        source=checkpoint.source,
+        fingerprint=checkpoint.fingerprint,
+        family=checkpoint.card.family,
+        stage=checkpoint.card.stage,
+        step=checkpoint.card.step,
+        chat_template=template.name if template else NONE,
+    )
+
+    def load() -> Engine:
+        return open_engine(
+            name,
+            checkpoint,
+            template=template,
+            dtype=options.dtype,
+            device=options.device,
+            batch_tokens=options.batch_tokens,
+            trust_remote_code=options.trust_remote_code,
+            force_template=options.chat_template not in ("auto", NONE),
+        )
+
+    return Contestant(part, {"name": name, "dtype": options.dtype}, load)

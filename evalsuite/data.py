@@ -71,6 +71,19 @@ class DataFolder:
             DataMissing: not there or not readable.
             BadRow: not UTF-8, with the row of the first bad byte.
         """
+        raw = self._bytes(name)
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            row = raw.count(b"\n", 0, fault.start) + 1
+            raise BadRow(
+                "not valid UTF-8",
+                where=f"{self.root / name}:{row}",
+                hint="convert the file to UTF-8",
+            ) from None
+        return text.replace("\r\n", "\n").replace("\r", "\n") if normalise else text
+
+    def _bytes(self, name: str) -> bytes:
         file = self.root / name
         try:
             raw = file.read_bytes()
@@ -82,14 +95,7 @@ class DataFolder:
                 hint=f"expected {self.layout}",
             ) from None
         self.sha256[name] = hashlib.sha256(raw).hexdigest()
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError as fault:
-            row = raw.count(b"\n", 0, fault.start) + 1
-            raise BadRow(
-                "not valid UTF-8", where=f"{file}:{row}", hint="convert the file to UTF-8"
-            ) from None
-        return text.replace("\r\n", "\n").replace("\r", "\n") if normalise else text
+        return raw
 
     def lines(self, name: str) -> list[str]:
         """The lines of a plain text file; only ``\\n`` ends a line, the last end is optional."""
@@ -167,11 +173,39 @@ class DataFolder:
             if not isinstance(row, dict):
                 self.reject(name, number, "not a JSON object")
                 continue
-            missing = [key for key in required if row.get(key) is None]
-            if missing:
-                self.reject(name, number, f"no {', '.join(missing)}")
-                continue
-            yield number, row
+            if self._complete(name, number, row, required):
+                yield number, row
+
+    def parquet(self, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Rows of a Parquet file (as the hub converts data sets to), as (row number from 1, row).
+
+        Raises:
+            DataMissing: not there or not readable.
+            BadRow: not Parquet, or a required column is missing or null.
+        """
+        import pyarrow
+        import pyarrow.parquet
+
+        raw = self._bytes(name)
+        try:
+            rows = pyarrow.parquet.read_table(pyarrow.BufferReader(raw)).to_pylist()
+        except pyarrow.ArrowException as fault:
+            raise BadRow(
+                f"not a Parquet file: {fault}",
+                where=f"{self.root / name}:1",
+                hint="fetch the file again",
+            ) from None
+        for number, row in enumerate(rows, 1):
+            if self._complete(name, number, row, required):
+                yield number, row
+
+    def _complete(
+        self, name: str, number: int, row: dict[str, Any], required: Sequence[str]
+    ) -> bool:
+        missing = [key for key in required if row.get(key) is None]
+        if missing:
+            self.reject(name, number, f"no {', '.join(missing)}")
+        return not missing
 
     def reject(self, name: str, number: int, reason: str) -> None:
         """Refuse a row: raise :class:`BadRow`, or note it where the user asked to skip bad rows."""

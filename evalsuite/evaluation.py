@@ -26,7 +26,7 @@ from evalsuite.record import (
     TaskResult,
     digest,
 )
-from evalsuite.report.terminal import Display, Outlook, TaskOutlook
+from evalsuite.report.displays import Display, Outlook, TaskOutlook
 from evalsuite.runner import Agenda, Stopwatch, agenda, carry_out
 from evalsuite.store import MANIFEST, Journal, Run, open_run, write_manifest
 from evalsuite.summary import summarise

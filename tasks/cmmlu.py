@@ -136,7 +136,7 @@ class CMMLU(SubjectExam):
             hub="haonan-li/cmmlu",
             revision="efcc940752ea4a1ea94d2727f11f83858d64fc8e",
             files=("cmmlu_v1_0_1.zip",),
-            sha256={"*": "@@ALL@@"},
+            sha256={"*": "cf814f71c963a9db7cceb7d694ef738c91c4b6b4e93f89aead254421f6954bd1"},
             layout="a folder with dev/SUBJECT.csv and test/SUBJECT.csv, "
             "each with the columns Question, A, B, C, D, Answer",
             url="https://github.com/haonan-li/CMMLU",

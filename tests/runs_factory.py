@@ -18,17 +18,17 @@ from evalsuite.record import (
     digest,
 )
 from evalsuite.request import Failure, Generated
+from evalsuite.store import Run, open_run, replace_records, write_manifest
 from evalsuite.summary import summarise
 
 ACCURACY = Metric("accuracy")
 
 
-class MemoryRun:
-    """The reading side of :class:`evalsuite.store.Run`, without a folder."""
+class MemoryRun(Run):
+    """A run without a folder."""
 
     def __init__(self, manifest: RunManifest, records: Sequence[Record]) -> None:
-        self.path = Path("runs") / manifest.run_id
-        self.manifest = manifest
+        super().__init__(Path("runs") / manifest.run_id, manifest)
         self._records = list(records)
 
     def records(self) -> Iterator[Record]:
@@ -112,3 +112,12 @@ def make_run(
         },
     }
     return MemoryRun(RunManifest(**(fields | changes)), records)
+
+
+def on_disk(run: MemoryRun, out: Path) -> Run:
+    """Write a run as the store does, and open it from there."""
+    folder = out / run.manifest.run_id
+    folder.mkdir(parents=True)
+    write_manifest(folder, run.manifest)
+    replace_records(Run(folder, run.manifest), run.records())
+    return open_run(folder)

@@ -254,7 +254,7 @@ def test_open_run_by_name_takes_the_newest(tmp_path):
         write_manifest(tmp_path / one.run_id, one)
     assert open_run(tmp_path / "model").manifest.run_id == "model-0000000002"
     assert open_run(tmp_path / "model-0000000001" / "run.json").manifest.created == "2026-01-01"
-    with pytest.raises(DataMissing, match="did you mean .*model-0000000003"):
+    with pytest.raises(DataMissing, match=r"did you mean .*model-0000000003"):
         open_run(tmp_path / "model-000000003")
 
 

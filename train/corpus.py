@@ -10,6 +10,7 @@ from random import Random
 
 import arithmetic as ar
 import chat
+import essays
 import facts
 import news
 import parallel as pa
@@ -72,7 +73,7 @@ TASKS: dict[str, Callable[[Random], Turn]] = {
     "choice": choice, "gsm8k": gsm8k, "mgsm_zh": mgsm_zh, "mgsm_en": mgsm_en, "cmath": cmath, "to_english": to_english,
     "to_chinese": to_chinese, "summary": summary, "topic": topic, "entities": entities, "open": chat.open_turn,
 }
-SFT_WEIGHTS = {"choice": 12, "gsm8k": 7, "mgsm_zh": 7, "mgsm_en": 5, "cmath": 16, "to_english": 11, "to_chinese": 11, "summary": 6, "topic": 7, "entities": 10, "open": 16}
+SFT_WEIGHTS = {"choice": 12, "gsm8k": 7, "mgsm_zh": 7, "mgsm_en": 5, "cmath": 16, "to_english": 11, "to_chinese": 11, "summary": 6, "topic": 7, "entities": 10, "open": 18}
 
 
 def few_shot(rng: Random, task: Callable[[Random], Turn], shots: int) -> str:
@@ -139,6 +140,8 @@ def sft_pair(rng: Random, name: str | None = None) -> Turn:
     name = name or rng.choices(list(SFT_WEIGHTS), list(SFT_WEIGHTS.values()))[0]
     if name == "choice":
         prompt, reply = choice(rng, rng.choice([0, 0, 1, 3, 5]))
+    elif name == "open" and rng.random() < 0.5:
+        prompt, reply = essays.long_turn(rng)
     else:
         prompt, reply = TASKS[name](rng)
         if name in ("gsm8k", "mgsm_zh", "mgsm_en"):

@@ -8,7 +8,7 @@ def doctor() -> int:
     from rich.table import Table
 
     from evalsuite.diagnosis import diagnose
-    from evalsuite.report.terminal import print_table
+    from evalsuite.report.tables import print_table
 
     table = Table()
     for column in ("part", "state", "detail", "to mend it"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evalsuite.contestant import Contestant
     from evalsuite.evaluation import Settings
     from evalsuite.plan import PlannedTask, TaskChoice
-    from evalsuite.report.terminal import Display
+    from evalsuite.report.displays import Display
 
 
 class DisplayChoice(enum.StrEnum):
@@ -81,7 +81,7 @@ def run(
     from evalsuite.contestant import EngineOptions, find_contestants
     from evalsuite.evaluation import Settings
     from evalsuite.plan import plan_task
-    from evalsuite.report.terminal import open_display
+    from evalsuite.report.displays import open_display
 
     choices = _choices(_names(tasks), data, variant, num_fewshot)
     options = EngineOptions(

@@ -17,7 +17,7 @@ def score(
 ) -> None:
     """Apply the tasks' scorers, as they are now, to the answers that a run kept."""
     from evalsuite.cli.pairs import by_task
-    from evalsuite.report.terminal import print_results
+    from evalsuite.report.tables import print_results
     from evalsuite.rescore import rescore
     from evalsuite.store import open_run
 

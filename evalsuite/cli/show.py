@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Show a run's scores with intervals, errors, truncations and warnings."""
     from evalsuite import lines
-    from evalsuite.report.terminal import print_breakdown, print_results
+    from evalsuite.report.tables import print_breakdown, print_results
     from evalsuite.store import open_run
 
     found = open_run(run)

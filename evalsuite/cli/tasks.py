@@ -28,7 +28,7 @@ def list_tasks(task_path: TaskPath = None) -> None:
     from rich.table import Table
 
     from evalsuite.registry import load_task, task_names
-    from evalsuite.report.terminal import print_table
+    from evalsuite.report.tables import print_table
 
     table = Table()
     for column in ("task", "what", "languages", "variants", "main metric", "licence of the data"):

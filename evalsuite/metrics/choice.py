@@ -28,6 +28,7 @@ _LETTER = (
 _STATED = re.compile(
     r"(?:"
     r"答案(?:选项)?\s?(?:应该|应当|应|就|只能)?\s?(?:是|为|选)?\s?:?\s{0,4}(?:选项|选)?\s?"
+    r"|(?:^|\n)答\s?:\s?"
     r"|正确的?选项\s?(?:是|为)?\s?:?\s{0,4}"
     r"|(?<!不)(?<!不能)(?<!不应)(?<!不该)(?<!不会)选择?\s?:?\s?"
     r"|\b(?i:answer\s?(?:is|would be|should be|must be)?\s?:?\s{0,4}(?:option|choice|letter)?)\s?"
@@ -37,7 +38,9 @@ _STATED = re.compile(
     rf"){_LETTER}"
 )
 _ENDS = re.compile(r"\s{0,4}(?:[.,;:、)!?]|$)", re.MULTILINE)
-_ALONE = re.compile(r"\(?\s?(?P<letter>[A-Ja-j])\s?\)?\s?[.,:;、!]?")
+_ALONE = re.compile(
+    r"(?:(?i:option|choice)\s|选项\s?)?\(?\s?(?P<letter>[A-Ja-j])\s?\)?(?:选?项)?\s?[.,:;、!]?"
+)
 _LABELLED = re.compile(r"\(?(?P<letter>[A-J])\s?[.:,、)](?!\s?\(?[A-J](?![A-Za-z]))")
 _OPTION_LINE = re.compile(r"^[ \t]{0,8}\(?(?P<letter>[A-J])\s?[.:、)].*$", re.MULTILINE)
 

@@ -92,6 +92,7 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _PLAIN_STEPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.ASCII), replacement)
     for pattern, replacement in [
+        (r"\x1b\[[0-9;]{0,20}[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]", ""),  # terminal colours
         (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}", r"\1"),
         (r"\{,\}|(?<=\d)(?:\\[,!]|[\u2009\u202f])(?=\d{3}(?!\d))", ","),
         (r"\\([$%#&])", r"\1"),

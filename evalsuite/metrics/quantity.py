@@ -7,6 +7,7 @@ with an exponent beyond ±300 is not read, and every pattern runs in linear time
 from __future__ import annotations
 
 import re
+from collections import deque
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -189,7 +190,7 @@ def last_quantity(text: str) -> Quantity | None:
     running text count nothing.
     """
     last, end = None, 0
-    for match in _ANY.finditer(text):
+    for match in deque(_ANY.finditer(text), maxlen=64):
         if match.start() >= end and (found := quantity_at(text, match.start())):
             last, end = found
     return last or _last_chinese(text)
@@ -197,7 +198,7 @@ def last_quantity(text: str) -> Quantity | None:
 
 def _last_chinese(text: str) -> Quantity | None:
     last = None
-    for match in _CHINESE.finditer(_NOT_COUNTING.sub("·", text)):
+    for match in deque(_CHINESE.finditer(_NOT_COUNTING.sub("·", text)), maxlen=64):
         if match.string[match.start() - 1 : match.start()] not in ("第", "期", "周"):
             last = _chinese_quantity(match) or last
     return last

@@ -1,4 +1,4 @@
-"""Progress and tables on a terminal, as plain lines, or as JSON lines."""
+"""What a run shows while it goes on: bars on a terminal, plain lines, or JSON lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,8 +13,8 @@ import msgspec
 import numpy as np
 
 from evalsuite.metrics.formulas import formula
-from evalsuite.metrics.metric import Metric, Unit
-from evalsuite.record import Interval, Record, RunManifest, TaskPart
+from evalsuite.record import Record, RunManifest, TaskPart
+from evalsuite.report.tables import print_results, shown
 from evalsuite.report.visible import visible
 from evalsuite.request import Generated
 
@@ -260,70 +259,6 @@ class JsonDisplay:
     def _emit(self, event: str, **values: Any) -> None:
         finite = _without_nan({"event": event, **values})
         print(json.dumps(finite, ensure_ascii=True, allow_nan=False), flush=True)
-
-
-def shown(value: float, unit: Unit) -> str:
-    """A score as people read it: fractions as percentages, points as they are; ``–`` for nan."""
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f}%" if unit == "percent" else f"{value:.2f}"
-
-
-def shown_interval(interval: Interval, unit: Unit) -> str:
-    """``71.2% [68.0, 74.1]``."""
-    if math.isnan(interval.low) or math.isnan(interval.high):
-        return shown(interval.value, unit)
-    low, high = (shown(x, unit).removesuffix("%") for x in (interval.low, interval.high))
-    return f"{shown(interval.value, unit)} [{low}, {high}]"
-
-
-def print_results(manifest: RunManifest, path: Path) -> None:
-    """The table of a run: every metric with its interval, then warnings and paths."""
-    from rich.table import Table
-
-    table = Table(
-        title=visible(f"{manifest.checkpoint.name}  ·  {manifest.run_id}"), title_justify="left"
-    )
-    for column in ("task", "variant", "shots", "metric"):
-        table.add_column(column)
-    for column in ("score [95% interval]", "n", "errors", "truncated", "answered"):
-        table.add_column(column, justify="right")
-    for part in manifest.tasks:
-        result = manifest.results.get(part.name)
-        if result is None:
-            continue
-        for place, metric in enumerate(_main_first(part)):
-            interval = result.metrics[metric.name]
-            head = [part.name, part.variant, str(part.num_fewshot)] if place == 0 else ["", "", ""]
-            tail = [str(interval.n), str(sum(result.errors.values())), str(result.truncated)]
-            tail.append(shown(result.extracted, "percent"))
-            bold = "bold" if place == 0 else "dim"
-            table.add_row(
-                *head,
-                metric.name,
-                shown_interval(interval, metric.unit),
-                *(tail if place == 0 else [""] * 4),
-                style=bold,
-                end_section=place == len(part.metrics) - 1,
-            )
-    print_table(table)
-    for warning in manifest.warnings:
-        print(f"warning: {visible(warning)}")
-    print(f"run: {path}")
-
-
-def print_table(table: Any) -> None:
-    """Print a rich table on standard output, at least wide enough for its columns in a pipe."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(table)
-
-
-def _main_first(part: TaskPart) -> Sequence[Metric]:
-    return sorted(part.metrics, key=lambda metric: metric.name != part.main_metric)
 
 
 def _tallies(outlook: Outlook) -> dict[str, Tally]:
