@@ -89,7 +89,7 @@ def _checkpoint(model: str, options: EngineOptions) -> Contestant:
     from evalsuite.checkpoint import open_checkpoint
     from evalsuite.engines.opening import check_engine, open_engine
 
-    name = check_engine(options.engine)
+    name = check_engine(options.engine, dtype=options.dtype)
     checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
     template = resolve_template(checkpoint, options.chat_template)
     part = CheckpointPart(

@@ -125,6 +125,9 @@ def evaluate(
             display.status(f"loading {manifest.checkpoint.name}")
             engine = open_engine()
             manifest.engine = manifest.engine | engine.description
+            manifest.checkpoint = msgspec.structs.replace(
+                manifest.checkpoint, parameters=engine.parameters
+            )
             watch.lap("load")
             try:
                 todo = agenda(

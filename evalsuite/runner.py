@@ -77,7 +77,7 @@ def agenda(
         done: (task, sample) → whether its record holds an error, from the journal.
         retry_failed: ask samples again whose record holds an error.
     """
-    names = [f"{t.part.name}/{s.id}" for t in tasks for s in t.samples]
+    names = [f"{t.task.meta.name}/{s.id}" for t in tasks for s in t.samples]
     requests = [request for t in tasks for request in t.requests]
     prepared = iter(engine.prepare(names, requests))
     jobs: list[Job] = []

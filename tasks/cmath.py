@@ -38,10 +38,7 @@ class CMATH(WordProblems):
         "Math Test?, arXiv:2306.16636",
         source=DataSource(
             hub="weitianwen/cmath",
-            files=("cmath_*.jsonl",),
-            sha256={
-                "cmath_dev.jsonl": "b9c6333a31fd740e7f5b5a71022bd59e00748798a3377364346d280549b25e3b"
-            },
+            files=("*.jsonl",),
             layout="test.jsonl, cmath_test.jsonl or cmath_dev.jsonl with question (or input), "
             "golden (or answer) and grade",
             url="https://github.com/XiaoMi/cmath",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from evalsuite.data import DataFolder
 from evalsuite.errors import BadOption, BadRow
@@ -172,20 +174,39 @@ def _aligned(data: DataFolder, direction: str, source: str, reference: str) -> l
 
 def _jsonl(data: DataFolder, split: str) -> list[Pair]:
     if data.path.is_file():
-        name = data.path.name if split == "test" else ""
+        names = [data.path.name] if split == "test" else []
     else:
-        name = data.first("test.jsonl") if split == "test" else "dev.jsonl" * data.has("dev.jsonl")
-    pairs = []
-    for number, row in data.jsonl(name, ()) if name else ():
-        found = _from_row(number - 1, row)
-        if not found or not all(isinstance(text, str) for pair in found for text in pair[2:4]):
-            directions = " or ".join(_PROMPTS)
-            reason = f"neither texts zh and en, nor texts source and target with {directions}"
-            data.reject(name, number, reason)
-            continue
-        pairs += found
+        names = [data.first("test.jsonl")] if split == "test" else data.glob("dev.jsonl")
+    pairs: list[Pair] = []
+    for name in names:
+        for number, row in data.jsonl(name, ()):
+            try:
+                pairs += _pairs(number - 1, row)
+            except msgspec.ValidationError as fault:
+                data.reject(name, number, str(fault))
     return pairs
 
 
-def _from_row(row: int, record: dict[str, object]) -> list[Pair]:
-    ...
+class _OneWay(msgspec.Struct):
+    source: str
+    target: str
+    direction: Literal["zh-en", "en-zh"]
+
+
+class _BothWays(msgspec.Struct):
+    zh: str
+    en: str
+
+
+def _pairs(number: int, row: dict[str, Any]) -> list[Pair]:
+    if "zh" not in row and "en" not in row:
+        one = msgspec.convert(row, _OneWay)
+        return [Pair(one.direction, number, one.source, one.target)]
+    both = msgspec.convert(row, _BothWays)
+    return [
+        Pair("zh-en", number, both.zh, both.en, str(number)),
+        Pair("en-zh", number, both.en, both.zh, str(number)),
+    ]
+
+
+TASK = Translation()

@@ -95,7 +95,7 @@ def make_run(
         "created": "2026-03-01T08:00:00+00:00",
         "finished": "2026-03-01T09:30:00+00:00",
         "evalsuite": "0.1.0",
-        "command": ("--checkpoint", f"models/{name}"),
+        "command": ("evalsuite", "run", "--model", f"models/{name}", "--tasks", "all"),
         "checkpoint": CheckpointPart(
             **(
                 {"name": name, "source": f"models/{name}", "fingerprint": digest(name)}

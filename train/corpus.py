@@ -14,6 +14,7 @@ import essays
 import facts
 import news
 import parallel as pa
+from hanzi import LEVEL_1
 from overlap import evaluation_texts, overlaps
 
 Turn = tuple[str, str]
@@ -101,6 +102,22 @@ def _plain(rng: Random) -> str:
     return f"【{label}】{text}"
 
 
+def _copies(rng: Random) -> str:
+    """Something said twice: practice in looking back, which every task needs."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        parts = ["".join(rng.sample(LEVEL_1, rng.randint(2, 4))) for _ in range(rng.randint(3, 12))]
+    elif kind == 1:
+        parts = [str(rng.randint(0, 999)) for _ in range(rng.randint(4, 15))]
+    elif kind == 2:
+        parts = [rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(3, 8))]
+    else:
+        parts = [rng.choice(pa.word_pair(rng)) for _ in range(rng.randint(3, 12))]
+    row = rng.choice(["，", " ", "、", "\n"]).join(parts)
+    again = rng.choice([row, row, "\n".join(parts)])
+    return f"{row}\n{again}" if rng.random() < 0.7 else f"“{row}”：{again}"
+
+
 def _labelled(rng: Random) -> str:
     """Tasks written as natural documents, not in the evaluation layouts."""
     kind = rng.randrange(5)
@@ -120,12 +137,14 @@ def _labelled(rng: Random) -> str:
 PT_LAYOUTS = ["choice", "choice", "gsm8k", "mgsm_zh", "mgsm_en", "cmath", "to_english", "to_chinese", "entities", "topic", "summary"]
 
 
-def pt_document(rng: Random) -> str:
-    """Draw one PT document."""
+def pt_document(rng: Random, copies: bool = True) -> str:
+    """Draw one PT document; the documents that say something twice can be left out."""
     kind = rng.random()
+    if copies and kind < 0.09:
+        return _copies(rng)
     if kind < 0.35:
         return _plain(rng)
-    if kind < 0.53:
+    if kind < (0.50 if copies else 0.53):
         return _labelled(rng)
     name = rng.choice(PT_LAYOUTS)
     if name == "choice" and rng.random() < 0.25:
@@ -151,11 +170,11 @@ def sft_pair(rng: Random, name: str | None = None) -> Turn:
     return prompt, reply.strip()
 
 
-def pt_documents(seed: int) -> Iterator[str]:
+def pt_documents(seed: int, copies: bool = True) -> Iterator[str]:
     """Yield PT documents for ever, without the texts of evaluation items."""
     rng, banned = Random(seed), evaluation_texts()
     while True:
-        text = pt_document(rng)
+        text = pt_document(rng, copies)
         if not overlaps(text, banned):
             yield text
 

@@ -24,10 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--warmup", type=int, default=150)
+    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--stop", type=int, help="stop after this many steps of the schedule")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop, with the learning rate brought down, after this long")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--compile", action="store_true", help="compile the decoder (needs a C++ compiler)")
@@ -88,7 +89,7 @@ def train(model: LlamaForCausalLM, batches: Iterator[Batch], args: argparse.Name
             used = (time.time() - started) / 60
             if step % 20 == 0 and step > first + 40:
                 steps = min(args.steps, int(first + (step - first) * args.minutes / used))
-            if step >= steps:
+            if step >= steps or step == args.stop:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, steps, args.warmup, args.lr)
@@ -109,4 +110,4 @@ def train(model: LlamaForCausalLM, batches: Iterator[Batch], args: argparse.Name
                 total = 0.0
             if (step + 1) % args.save_every == 0:
                 save(state_file, model, optimizer, step + 1, tokens)
-        save(state_file, model, optimizer, min(steps, args.steps), tokens)
+        save(state_file, model, optimizer, step + 1 if step + 1 == args.steps else step, tokens)

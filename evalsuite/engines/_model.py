@@ -64,7 +64,7 @@ class Model:
             lambda _, inputs: (inputs[0][places].unsqueeze(0),)
         )
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 output = self._module(
                     **arguments,
                     past_key_values=cache,

@@ -39,6 +39,14 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def check_dtype(name: str) -> None:
+    """Raise :class:`BadOption` unless ``name`` is in :data:`DTYPES`."""
+    if name not in DTYPES:
+        near = nearest(name, DTYPES)
+        hint = (f"did you mean {near!r}? " if near else "") + f"one of {', '.join(DTYPES)}"
+        raise BadOption(f"no dtype named {name!r}", where="--dtype", hint=hint)
+
+
 def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_code: bool) -> Any:
     """A causal language model in evaluation mode, every weight of it from the checkpoint.
 
@@ -53,10 +61,7 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
             ``config.json`` says, or belongs to a layer that ``config.json`` does not have.
         EngineUnavailable: a package that the checkpoint's format needs is not installed.
     """
-    if dtype not in DTYPES:
-        near = nearest(dtype, DTYPES)
-        hint = (f"did you mean {near!r}? " if near else "") + f"one of {', '.join(DTYPES)}"
-        raise BadOption(f"no dtype named {dtype!r}", where="--dtype", hint=hint)
+    check_dtype(dtype)
     _check_files(checkpoint.path)
     import torch
     from transformers import AutoModelForCausalLM

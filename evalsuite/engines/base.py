@@ -41,9 +41,11 @@ class Engine(ABC):
 
     Attributes:
         name: as in ``--engine``.
+        parameters: number of weights, where the engine can know.
     """
 
     name: str
+    parameters: int | None = None
 
     @property
     @abstractmethod

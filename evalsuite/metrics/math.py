@@ -50,8 +50,8 @@ def find_answer(text: str, declared: re.Pattern[str]) -> Found:
     strict = _number(match[1]) if match else None
     place = text[match.start(1) : match.start(1) + CLAUSE] if match else ""
     simple = plain(text)
-    lenient = _clause(plain(place)) or _boxed(simple) or _after_cue(simple) or _last(simple)
-    return Found(strict, lenient or strict)
+    lenient = _clause(plain(place)) or _boxed(simple) or _after_cue(simple)
+    return Found(strict, lenient or _answer(last_quantity(simple)) or strict)
 
 
 def read_answer(text: str) -> Answer | None:
@@ -107,32 +107,44 @@ def _number(raw: str) -> Answer | None:
     found = quantity_at(text)
     if found is None or re.search(r"\d", text[found[1] :]):
         return None
-    return Answer(str(found[0]), found[0])
+    return _answer(found[0])
 
 
 def _clause(text: str) -> Answer | None:
     """The answer in the clause at the start of ``text``: its first words, or what follows ``=``."""
+    clause = _cut(text)
+    found = quantity_at(clause) or _bracketed(clause)
+    rest = clause[found[1] :] if found else clause
+    calculated = found is None or _OPERATOR.match(rest) is not None
+    if "=" in rest and (calculated or _UNIT_THEN_EQUALS.match(rest)):
+        return _clause(clause.rpartition("=")[2])
+    if calculated and (expression := _expression(clause)):
+        return Answer(expression)
+    return _answer(found[0] if found else last_quantity(clause))
+
+
+def _cut(text: str) -> str:
+    """The clause without the words, quotes and mark-up before its first number."""
     start = _NOISE.match(text)
     text = text[start.end() if start else 0 :][:CLAUSE]
     if text.startswith("$") and (closing := text.find("$", 1)) > 0:  # $7 + 5 = 12$
         text = text[1:closing]
     ending = _CLAUSE_END.search(text)
-    text = text[: ending.start()] if ending else text
-    found = quantity_at(text)
-    rest = text[found[1] :] if found else text
-    if found is None and (inner := quantity_at(text, len(text) - len(text.lstrip("([{【 ")))):
-        found = None if re.search(r"[-+*/×÷^=]", text[inner[1] :]) else inner
-    calculated = found is None or _OPERATOR.match(rest) is not None
-    if "=" in rest and (calculated or _UNIT_THEN_EQUALS.match(rest)):
-        return _clause(text.rpartition("=")[2])
-    if calculated and (expression := _expression(text)):
-        return Answer(expression)
-    quantity = found[0] if found else last_quantity(text)
+    return text[: ending.start()] if ending else text
+
+
+def _bracketed(clause: str) -> tuple[Quantity, int] | None:
+    """The number that follows opening brackets, unless a calculation follows it."""
+    found = quantity_at(clause, len(clause) - len(clause.lstrip("([{【 ")))
+    return None if found is None or re.search(r"[-+*/×÷^=]", clause[found[1] :]) else found
+
+
+def _answer(quantity: Quantity | None) -> Answer | None:
     return Answer(str(quantity), quantity) if quantity else None
 
 
 def _boxed(text: str) -> Answer | None:
-    """The content of the last ``\\boxed{…}`` or ``\\fbox{…}`` that holds an answer."""
+    """The answer in the last ``\\boxed{…}`` or ``\\fbox{…}``."""
     at = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if at < 0:
         return None
@@ -155,11 +167,6 @@ def _after_cue(text: str) -> Answer | None:
     return None
 
 
-def _last(text: str) -> Answer | None:
-    quantity = last_quantity(text)
-    return Answer(str(quantity), quantity) if quantity else None
-
-
 # ---------------------------------------------------------------- expressions
 
 _HARMLESS = re.compile(
@@ -174,7 +181,7 @@ def _expression(text: str) -> str | None:
     Only numbers and elementary operations, at most 100 characters, no deep nesting (math-verify's
     parser takes 0.3 s for eight brackets), no power of anything but a short numeral.
     """
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text[: CLAUSE + 1]).strip(" *$_`.,").rstrip("\\")
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text).strip(" *$_`.,").rstrip("\\")
     if not 0 < len(text) <= 100 or "**" in text or re.search(r"\d\s+\d|\)\s*\d", text):
         return None
     if text.count("(") > 4 or text.count("{") > 12:

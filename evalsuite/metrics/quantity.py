@@ -161,7 +161,11 @@ def _scientific(match: re.Match[str]) -> Fraction | None:
 
 
 def quantity_at(text: str, start: int = 0) -> tuple[Quantity, int] | None:
-    """The number that begins at ``start`` of text in :func:`~evalsuite.metrics.numerals.plain` form, and where it ends."""
+    """The number that begins at ``start``, and where it ends.
+
+    Args:
+        text: in the form that :func:`evalsuite.metrics.numerals.plain` gives it.
+    """
     chinese = None if _NOT_COUNTING.match(text, start) else _CHINESE.match(text, start)
     if not (chinese and chinese["below"]) and (match := _QUANTITY.match(text, start)):
         first = _arabic_quantity(match)
@@ -184,7 +188,7 @@ def _compound(text: str, first: Quantity, end: int) -> tuple[Quantity, int]:
 
 
 def last_quantity(text: str) -> Quantity | None:
-    """The last number of text in plain form.
+    """The last number of a text in plain form, see :func:`quantity_at`.
 
     Chinese numerals (other than fractions) count only where there is no Arabic one: most 一 in
     running text count nothing.

@@ -1,0 +1,175 @@
+"""A leaderboard: a definition in YAML, runs, and the one HTML file made of both.
+
+title: 中英文基座模型
+language: zh
+tasks:
+  - task: cmmlu
+  - task: mgsm/zh
+    metric: accuracy
+runs: ["../runs/*"]
+baseline: base-7b
+sort: cmmlu
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from evalsuite.errors import BadDefinition, DataMissing, nearest
+from evalsuite.files import write_atomically
+from evalsuite.report.collect import collect
+from evalsuite.report.html import render
+from evalsuite.report.words import LANGUAGES
+from evalsuite.store import MANIFEST, Run
+
+PAGE = "index.html"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One task of a leaderboard; its main metric unless another is named."""
+
+    task: str
+    metric: str = ""
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a leaderboard shows.
+
+    Attributes:
+        runs: glob patterns of run folders, relative to the definition's file.
+        baseline: checkpoint name or run id that the others are compared with.
+        sort: task whose column the table is sorted by at first; the first one if empty.
+    """
+
+    title: str
+    tasks: tuple[Entry, ...]
+    language: str = "en"
+    runs: tuple[str, ...] = ()
+    baseline: str = ""
+    sort: str = ""
+
+
+def read_definition(file: Path) -> Definition:
+    """Read and check a definition.
+
+    Raises:
+        DataMissing: no such file.
+        BadDefinition: not YAML, or keys that are unknown, missing or of the wrong kind.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise DataMissing(f"cannot read the definition: {reason}", where=str(file)) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
+        mark = getattr(fault, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(fault, "problem", None) or type(fault).__name__
+        raise BadDefinition(f"not YAML: {problem}", where=f"{file}{line}") from None
+    return parse_definition(raw, str(file))
+
+
+def parse_definition(raw: Any, where: str) -> Definition:
+    """Check a definition that is already decoded; raises :class:`BadDefinition`."""
+    if not isinstance(raw, dict):
+        raise BadDefinition("not a mapping of keys", where=where, hint="start it with `title:`")
+    _known_keys(raw, Definition, where)
+    entries = raw.get("tasks")
+    if not isinstance(entries, list) or not entries:
+        raise BadDefinition("tasks is not a list of tasks", where=where, hint="- task: cmmlu")
+    for number, entry in enumerate(entries, 1):
+        if isinstance(entry, dict):
+            _known_keys(entry, Entry, f"{where}, task {number}")
+    tasks = [{"task": entry} if isinstance(entry, str) else entry for entry in entries]
+    try:
+        definition = msgspec.convert(raw | {"tasks": tasks}, Definition)
+    except msgspec.ValidationError as fault:
+        raise BadDefinition(str(fault), where=where) from None
+    _check_names(definition, where)
+    return definition
+
+
+def run_folders(definition: Definition, base: Path) -> list[Path]:
+    """The run folders that the definition's patterns match, sorted, each once.
+
+    Args:
+        base: the folder of the definition's file.
+
+    Raises:
+        DataMissing: a pattern matches no run.
+    """
+    found: set[Path] = set()
+    for pattern in definition.runs:
+        anchor = Path(pattern).anchor
+        matches = Path(anchor or base).glob(pattern.removeprefix(anchor))
+        runs = {match for match in matches if (match / MANIFEST).is_file()}
+        if not runs:
+            raise DataMissing(
+                "no run matches the pattern",
+                where=str(base / pattern),
+                hint="patterns are relative to the definition and name run folders",
+            )
+        found |= runs
+    return sorted(found)
+
+
+def build_leaderboard(definition: Definition, runs: Sequence[Run], out: Path) -> Path:
+    """Write ``out/index.html``, one file that needs no other, and return its path.
+
+    Only finished runs are read. Of an unfinished one the page says that it is unfinished.
+
+    Raises:
+        BadDefinition: no run has the metric or the baseline that the definition names.
+        RunDamaged: a run's records cannot be read.
+        CannotWrite: full disk or no permission; an older page still stands.
+    """
+    _check_baseline(definition, runs)
+    board = collect(
+        definition.title,
+        definition.language,
+        [(entry.task, entry.metric) for entry in definition.tasks],
+        runs,
+        baseline=definition.baseline,
+        sort=definition.sort,
+    )
+    page = out / PAGE
+    write_atomically(page, render(board))
+    return page
+
+
+def _known_keys(raw: dict[Any, Any], kind: type[msgspec.Struct], where: str) -> None:
+    for key in raw:
+        if key not in kind.__struct_fields__:
+            _unknown("key", str(key), list(kind.__struct_fields__), where)
+
+
+def _check_names(definition: Definition, where: str) -> None:
+    if definition.language not in LANGUAGES:
+        _unknown("language", definition.language, list(LANGUAGES), where)
+    names = [entry.task for entry in definition.tasks]
+    if definition.sort and definition.sort not in names:
+        _unknown("task to sort by", definition.sort, names, where)
+
+
+def _check_baseline(definition: Definition, runs: Sequence[Run]) -> None:
+    manifests = [run.manifest for run in runs]
+    names = [name for m in manifests for name in (m.checkpoint.name, m.run_id)]
+    if definition.baseline and definition.baseline not in names:
+        _unknown("baseline among the runs", definition.baseline, names, definition.title)
+    for entry in definition.tasks:
+        parts = [part for m in manifests for part in m.tasks if part.name == entry.task]
+        metrics = [metric.name for part in parts for metric in part.metrics]
+        if entry.metric and metrics and entry.metric not in metrics:
+            _unknown(f"metric of {entry.task}", entry.metric, metrics, definition.title)
+
+
+def _unknown(noun: str, name: str, known: Sequence[str], where: str) -> NoReturn:
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(dict.fromkeys(known))}"
+    raise BadDefinition(f"no {noun} {name!r}", where=where, hint=hint)

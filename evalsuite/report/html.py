@@ -1,0 +1,204 @@
+"""A leaderboard page as one HTML file that asks nothing of a network.
+
+Everything that comes from runs is untrusted. Templates escape by default and show acting characters
+(:func:`evalsuite.report.visible.visible`); samples travel as JSON in which no character can end a
+script element; the script inserts them as text; and a content security policy with hashes forbids
+any other script, style or request.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from evalsuite.lines import encode
+from evalsuite.metrics.metric import Metric
+from evalsuite.record import Interval
+from evalsuite.report.board import Board, Cell, Column
+from evalsuite.report.chart import Dot, interval_chart
+from evalsuite.report.visible import visible
+from evalsuite.report.words import LANGUAGES, WORDS
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(board: Board) -> str:
+    """The page as text that can be written as UTF-8."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "limits": _limits,
+        "p_value": _p_value,
+        "moment": _moment,
+    }
+    style, script = _source("leaderboard.css"), _source("leaderboard.js")
+    return environment.get_template("leaderboard.html.j2").render(
+        board=board,
+        words=WORDS[board.language],
+        language=LANGUAGES[board.language],
+        style=_raw(style),
+        script=_raw(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_raw(embedded_json(_viewer(board))),
+        charts=[_chart(board, index) for index in range(len(board.columns))],
+        breakdowns=[_breakdown(board, index) for index in range(len(board.columns))],
+        has_differences=any(cell.difference for line in board.cells for cell in line),
+        reason=lambda cell: WORDS[board.language][cell.reason].format(detail=cell.detail),
+        share=_share,
+    )
+
+
+def embedded_json(value: Any) -> str:
+    """JSON for a script element: no ``<``, ``>``, ``&`` or line separator stands in it."""
+    text = encode(value).decode("utf-8")
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _source(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _raw(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _finalize(value: Any) -> Any:
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+
+
+def _scale(metric: Metric) -> int:
+    return 100 if metric.unit == "percent" else 1
+
+
+def _number(value: float, metric: Metric) -> str:
+    return "–" if not math.isfinite(value) else f"{value * _scale(metric):.1f}"
+
+
+def _signed(value: float, metric: Metric) -> str:
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value * _scale(metric):+.2f}"
+    return text.replace("-", "−") if float(text) else "0.00"
+
+
+def _limits(interval: Interval, metric: Metric) -> str:
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return ""
+    return f"{_number(interval.low, metric)} – {_number(interval.high, metric)}"
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _moment(text: str) -> str:
+    """An ISO time in UTC, to the minute; anything else as it is."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.UTC)
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _share(part: int, whole: int) -> str:
+    share = 100 * part / whole if whole else 0.0
+    return f"{share:.0f}%" if share >= 1 or not part else "<1%"
+
+
+def _chart(board: Board, index: int) -> Any:
+    column = board.columns[index]
+    if column.metric is None:
+        return ""
+    dots = [
+        Dot(
+            name=row.name,
+            value=cell.interval.value,
+            low=cell.interval.low,
+            high=cell.interval.high,
+            label=_number(cell.interval.value, column.metric),
+            is_baseline=row.is_baseline,
+        )
+        for row, cell in zip(board.rows, _column_cells(board, index), strict=True)
+        if cell.interval is not None and math.isfinite(cell.interval.value)
+    ]
+    sign = -1 if column.metric.higher_is_better else 1
+    dots.sort(key=lambda dot: (sign * dot.value, dot.name))
+    return interval_chart(dots, f"{column.title}, {column.metric.name}", _scale(column.metric))
+
+
+def _column_cells(board: Board, index: int) -> list[Cell]:
+    return [line[index] for line in board.cells]
+
+
+def _breakdown(board: Board, index: int) -> dict[str, list[tuple[str, list[Interval | None]]]]:
+    """Tag → for each of its values, the estimate of each row."""
+    cells = _column_cells(board, index)
+    tags: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for tag, values in cell.by_tag.items():
+            tags.setdefault(tag, {}).update(dict.fromkeys(values))
+    return {
+        tag: [(v, [cell.by_tag.get(tag, {}).get(v) for cell in cells]) for v in sorted(values)]
+        for tag, values in sorted(tags.items())
+    }
+
+
+def _viewer(board: Board) -> dict[str, Any]:
+    """What the script needs: words, names and samples, with acting characters made visible."""
+    columns = [
+        {"key": column.key, "title": _heading(column), "set": samples}
+        for column, samples in zip(board.columns, board.samples, strict=True)
+        if samples.samples
+    ]
+    data = {
+        "words": WORDS[board.language],
+        "rows": [row.name for row in board.rows],
+        "columns": columns,
+    }
+    shown: dict[str, Any] = _all_visible(msgspec.to_builtins(data))
+    return shown
+
+
+def _heading(column: Column) -> str:
+    return f"{column.title} · {column.protocol}"
+
+
+def _all_visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(key)): _all_visible(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_all_visible(entry) for entry in value]
+    return value
