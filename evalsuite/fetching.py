@@ -153,12 +153,13 @@ def _download(meta: TaskMeta, folder: Path) -> str:
     try:
         api = HfApi()
         info = api.dataset_info(source.hub, revision=source.revision, timeout=30)
-        there = [sibling.rfilename for sibling in info.siblings or []]
+        names = [sibling.rfilename for sibling in info.siblings or []]
+        there = [name for name in names if ".." not in PurePosixPath(name).parts]
         for pattern in source.files:
-            names = fnmatch.filter(there, pattern)
-            if not names:
+            wanted = fnmatch.filter(there, pattern)
+            if not wanted:
                 raise UnknownName("file on the hub", pattern, there, where=where, hint=by_hand)
-            for name in names:
+            for name in wanted:
                 api.hf_hub_download(
                     source.hub, name, repo_type="dataset", revision=info.sha, local_dir=folder
                 )

@@ -30,13 +30,11 @@ def shipped_folder() -> Path:
 
 def task_names(task_path: Sequence[Path] = ()) -> dict[str, str]:
     """All task names → where each comes from (a file, or ``entry point``), sorted by name."""
-    names: dict[str, str] = {}
-    for folder in [shipped_folder(), *reversed(task_path)]:
-        for file in sorted(folder.glob("*.py")):
-            if _NAME.fullmatch(file.stem):
-                names[file.stem] = str(file)
+    names = _files(shipped_folder())
     for point in entry_points(group=GROUP):
-        names.setdefault(point.name, f"entry point {point.value}")
+        names[point.name] = f"entry point {point.value}"
+    for folder in reversed(task_path):
+        names |= _files(folder)
     return dict(sorted(names.items()))
 
 
@@ -61,6 +59,10 @@ def load_task(name: str, task_path: Sequence[Path] = ()) -> Task:
         if (file := shipped_folder() / f"{name}.py").is_file():
             return _from_file(name, file)
     raise UnknownName("task", name, task_names(task_path), hint="`evalsuite tasks` lists them all")
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {file.stem: str(file) for file in folder.glob("*.py") if _NAME.fullmatch(file.stem)}
 
 
 def _from_file(name: str, file: Path) -> Task:

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evalsuite import DataSource, Generate, Generated, Metric, Outcome, Prompt, Sampling
-from evalsuite import Request, Response, Sample, Task, TaskMeta, Variant
 from evalsuite.data import DataFolder
+from evalsuite.metrics.metric import Metric
+from evalsuite.request import Generate, Generated, Prompt, Request, Response, Sampling
+from evalsuite.task import DataSource, Outcome, Sample, Task, TaskMeta, Variant
 
 
 class {classname}(Task):
@@ -104,7 +105,7 @@ def new_task(name: str, folder: Path) -> list[Path]:
             hint="use lower-case letters, digits and underscores, and begin with a letter",
         )
     title = name.replace("_", " ").strip().capitalize()
-    classname = "".join(part.capitalize() for part in name.split("_"))
+    classname = "".join(part.capitalize() for part in name.split("_")) + "Task"
     rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _ROWS)
     files = {
         folder / f"{name}.py": _PLUGIN.format(name=name, title=title, classname=classname),

@@ -34,7 +34,7 @@ class OwnQuestions(MultipleChoice):
             layout="a CSV file with the columns question, A, B, … and answer, or a JSONL file with "
             "question, options and answer; or a folder with questions.csv or questions.jsonl, and "
             "dev.csv or dev.jsonl for few-shot examples",
-            url="https://github.com/evalsuite/evalsuite",
+            url="tasks/README.md",
         ),
         main_metric="accuracy",
         version=1,

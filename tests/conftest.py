@@ -102,3 +102,12 @@ def other_checkpoint_path(tmp_path_factory) -> Path:
     write_tokenizer(folder)
     write_weights(folder, seed=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def roomy_checkpoint_path(tmp_path_factory) -> Path:
+    """The same with room for every sample prompt: 8,192 tokens of context."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "roomy"
+    write_tokenizer(folder)
+    write_weights(folder, seed=3, max_position_embeddings=8192)
+    return folder

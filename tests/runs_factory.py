@@ -82,7 +82,7 @@ def make_run(
     """A finished run over these records, summarised by the real summary."""
     full = []
     for part in parts or [make_part(task) for task in dict.fromkeys(r.task for r in records)]:
-        ids = sorted(r.sample for r in records if r.task == part.name)
+        ids = sorted(ascii(r.sample) for r in records if r.task == part.name)
         counted = {
             "samples": part.samples or len(ids),
             "total": part.total or len(ids),
@@ -98,7 +98,7 @@ def make_run(
         "command": ("evalsuite", "run", "--model", f"models/{name}", "--tasks", "all"),
         "checkpoint": CheckpointPart(
             **(
-                {"name": name, "source": f"models/{name}", "fingerprint": digest(name)}
+                {"name": name, "source": f"models/{name}", "fingerprint": digest(ascii(name))}
                 | (checkpoint or {})
             )
         ),

@@ -65,6 +65,14 @@ def topic(rng: Random) -> Turn:
     return news.topic_prompt(text), label
 
 
+def copy(rng: Random) -> Turn:
+    """Copy something out: the skill behind translation, summaries and entities."""
+    text = rng.choice([lambda: "、".join(rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(2, 5))),
+                       lambda: news.entity_sentence(rng)[0], lambda: pa.sentence_pair(rng)[rng.randrange(2)],
+                       lambda: "".join(rng.sample(LEVEL_1, rng.randint(4, 12)))])()
+    return rng.choice(["请把下面的内容原样抄写一遍：{}", "重复这句话：{}", "请抄写：\n{}"]).format(text), text
+
+
 def entities(rng: Random) -> Turn:
     text, found = news.entity_sentence(rng)
     return news.entity_prompt(text), found
@@ -72,9 +80,9 @@ def entities(rng: Random) -> Turn:
 
 TASKS: dict[str, Callable[[Random], Turn]] = {
     "choice": choice, "gsm8k": gsm8k, "mgsm_zh": mgsm_zh, "mgsm_en": mgsm_en, "cmath": cmath, "to_english": to_english,
-    "to_chinese": to_chinese, "summary": summary, "topic": topic, "entities": entities, "open": chat.open_turn,
+    "to_chinese": to_chinese, "summary": summary, "topic": topic, "entities": entities, "copy": copy, "open": chat.open_turn,
 }
-SFT_WEIGHTS = {"choice": 12, "gsm8k": 7, "mgsm_zh": 7, "mgsm_en": 5, "cmath": 16, "to_english": 11, "to_chinese": 11, "summary": 6, "topic": 7, "entities": 10, "open": 18}
+SFT_WEIGHTS = {"choice": 10, "gsm8k": 5, "mgsm_zh": 6, "mgsm_en": 4, "cmath": 15, "to_english": 13, "to_chinese": 13, "summary": 7, "topic": 6, "entities": 12, "copy": 6, "open": 16}
 
 
 def few_shot(rng: Random, task: Callable[[Random], Turn], shots: int) -> str:
@@ -158,13 +166,13 @@ def sft_pair(rng: Random, name: str | None = None) -> Turn:
     """Draw one (prompt, reply) pair; few-shot tasks get 0 to 5 worked examples."""
     name = name or rng.choices(list(SFT_WEIGHTS), list(SFT_WEIGHTS.values()))[0]
     if name == "choice":
-        prompt, reply = choice(rng, rng.choice([0, 0, 1, 3, 5]))
+        prompt, reply = choice(rng, rng.choice([0, 0, 0, 1, 2, 5]))
     elif name == "open" and rng.random() < 0.5:
         prompt, reply = essays.long_turn(rng)
     else:
         prompt, reply = TASKS[name](rng)
         if name in ("gsm8k", "mgsm_zh", "mgsm_en"):
-            shots = rng.choice([0, 0, 0, 1, 2, 5])
+            shots = rng.choice([0, 0, 0, 0, 0, 1, 2, 5])
             if shots:
                 prompt = few_shot(rng, TASKS[name], shots - 1) + "\n\n" + prompt
     return prompt, reply.strip()

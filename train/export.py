@@ -23,7 +23,7 @@ language: [zh, en]
 
 * {parameters:,} parameters (embeddings tied), LLaMA architecture: 5 layers, width 192, 6 heads over 2 key-value heads, feed-forward 352, context 4096 (trained on rows of 512).
 * SentencePiece BPE with byte fallback, 5,000 pieces; the embedding has {rows:,} rows, so the last {unused} ids stand for nothing.
-* {steps:,} steps, {tokens:,} {counted}, mean loss of the last 100 steps {loss:.3f}; seed {seed}.
+* {steps:,} steps, {tokens:,} {counted}, mean loss of the last 100 steps {loss:.3f}.
 
 ## Data
 
@@ -49,24 +49,30 @@ def log_rows(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def export(run: Path, tokenizer_model: Path, folder: Path, stage: str, seed: int) -> None:
-    """Write every file of a checkpoint folder."""
+def export(run: Path, before: Path | None, tokenizer_model: Path, folder: Path, stage: str) -> None:
+    """Write every file of a checkpoint folder; `before` is the run this one went on from."""
     state = torch.load(run / "state.pt")
     proto = tok.pb.ModelProto.FromString(tokenizer_model.read_bytes())
-    model = make_model(len(proto.pieces), seed)
+    model = make_model(len(proto.pieces), seed=0)
     model.load_state_dict(state["model"])
     model = model.to(torch.bfloat16)  # type: ignore[call-arg]
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2, do_sample=False, max_length=4096)
     tok.write(folder, tokenizer_model.read_bytes(), chat=stage == "sft")
     model.save_pretrained(folder)
-    last = [row["loss"] for row in log_rows(run) if row["step"] > state["step"] - 100]
+    rows = log_rows(run)
+    last = [row["loss"] for row in rows if row["step"] > state["step"] - 100]
+    earlier = [row for row in log_rows(before) if row["step"] <= torch.load(before / "state.pt")["step"]] if before else []
+    steps, tokens = state["step"], state["tokens"]
+    if earlier:
+        steps, tokens = steps + int(earlier[-1]["step"]), tokens + int(earlier[-1]["tokens"])
     name = f"tiny-{stage}"
     (folder / "README.md").write_text(CARD.format(
         name=name, what=WHAT[stage], parameters=count_parameters(model), rows=model.config.vocab_size, unused=model.config.vocab_size - len(proto.pieces),
-        steps=state["step"], tokens=state["tokens"], counted="tokens" if stage == "pt" else "reply tokens (only replies are learnt)", loss=sum(last) / len(last), seed=seed), encoding="utf-8")
-    card = {"name": name, "family": "tiny", "stage": stage, "step": state["step"], "parent": None if stage == "pt" else "tiny-pt", "chat_template": None if stage == "pt" else "ziya"}
+        steps=steps, tokens=tokens, counted="tokens" if stage == "pt" else "reply tokens (only replies are learnt)", loss=sum(last) / len(last)), encoding="utf-8")
+    card = {"name": name, "family": "tiny", "stage": stage, "step": steps, "parent": None if stage == "pt" else "tiny-pt", "chat_template": None if stage == "pt" else "ziya"}
     (folder / "evalsuite.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    (folder / "train_log.jsonl").write_bytes((run / "log.jsonl").read_bytes())
+    log = [{"phase": phase, **row} for phase, part in enumerate(([earlier, rows] if earlier else [rows]), 1) for row in part]
+    (folder / "train_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log), encoding="utf-8")
 
 
 def main() -> None:
@@ -75,9 +81,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--stage", choices=["pt", "sft"], required=True)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--before", type=Path, help="the run this one started from, if both belong to one stage")
     args = parser.parse_args()
-    export(args.run, args.tokenizer, args.folder, args.stage, args.seed)
+    export(args.run, args.before, args.tokenizer, args.folder, args.stage)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def train(model: LlamaForCausalLM, batches: Iterator[Batch], args: argparse.Name
             next(batches)
     if args.compile:
         model.model.compile()
-    started, total, steps = time.time(), 0.0, args.steps
+    started, total, steps, done = time.time(), 0.0, args.steps, first
     model.train()
     with (args.out / "log.jsonl").open("a", encoding="utf-8") as log:
         for step in range(first, args.steps):
@@ -108,6 +108,7 @@ def train(model: LlamaForCausalLM, batches: Iterator[Batch], args: argparse.Name
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 total = 0.0
-            if (step + 1) % args.save_every == 0:
-                save(state_file, model, optimizer, step + 1, tokens)
-        save(state_file, model, optimizer, step + 1 if step + 1 == args.steps else step, tokens)
+            done = step + 1
+            if done % args.save_every == 0:
+                save(state_file, model, optimizer, done, tokens)
+        save(state_file, model, optimizer, done, tokens)

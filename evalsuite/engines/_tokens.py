@@ -87,6 +87,13 @@ class Tokens:
             return whole[len(before) :]
         return self._decode(list(generated))
 
+    def spelled(self, ids: Sequence[int]) -> str:
+        """The text of these ids with special tokens written out, for people to read."""
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
     def _decode(self, ids: list[int]) -> str:
         broken = self._broken_bytes(ids) if self._byte_of else set()
         if not broken:

@@ -140,6 +140,12 @@ class TransformersEngine(Engine):
             most=self._rows,
         )
 
+    def shown_prompt(self, prepared: Prepared) -> str:
+        """The prompt's tokens as text, special tokens spelled out; what failed as it was asked."""
+        if not prepared.prompt:
+            return super().shown_prompt(prepared)
+        return self._tokens.spelled(prepared.prompt)
+
     def close(self) -> None:
         """Let go of the weights."""
         from evalsuite.engines._batching import release

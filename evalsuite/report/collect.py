@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from evalsuite.metrics.metric import Metric
-from evalsuite.record import CheckpointPart, Record, RunManifest, TaskPart, digest
+from evalsuite.record import CheckpointPart, Record, RunManifest, TaskPart
 from evalsuite.report.board import Board, Cell, Column, Row, RunEntry
 from evalsuite.report.samples import SamplePicker
+from evalsuite.report.words import WORDS
 from evalsuite.stats.paired import paired_difference
 from evalsuite.store import Run
 
@@ -62,7 +63,8 @@ def collect(
         sources.append([source for _, source in found])
     only_columns = [column for column, _ in columns]
     base_row = keys.index(base) if base is not None else None
-    pickers = _read_scores(only_columns, grid, sources, base_row)
+    pickers = [SamplePicker(column.metric, WORDS[language]) for column in only_columns]
+    _read_records(only_columns, grid, sources, base_row, pickers)
     sort_column = next((c.key for c in only_columns if c.task == sort), "")
     return Board(
         title=title,
@@ -92,8 +94,8 @@ def _row_key(manifest: RunManifest) -> _RowKey:
 
 def _protocol(part: TaskPart) -> str:
     """Equal for parts whose scores mean the same."""
-    data = digest(sorted(part.data.sha256.items()))
-    return digest([part.version, part.subset, part.variant, part.num_fewshot, data])
+    data = sorted(part.data.sha256.items())
+    return repr((part.version, part.subset, part.variant, part.num_fewshot, data))
 
 
 def _columns(task: str, metric: str, finished: Sequence[Run]) -> list[tuple[Column, str]]:
@@ -171,20 +173,24 @@ def _scored(metric: Metric, part: TaskPart, manifest: RunManifest) -> Cell | Non
 def _rows(
     keys: Sequence[_RowKey], mine: dict[_RowKey, list[Run]], base: _RowKey | None
 ) -> tuple[Row, ...]:
-    names = [key[0] for key in keys]
-    rows = []
-    for key in keys:
-        name, fingerprint, template = key
-        checkpoint = mine[key][0].manifest.checkpoint
-        twins = [other for other in keys if other[0] == name]
-        if len(twins) > 1:
-            same_weights = all(other[1] == fingerprint for other in twins)
-            name += f" ({template})" if same_weights else f" ({fingerprint[:8]})"
-            name += "" if name not in names else f" ({template})"
-        rows.append(
-            Row(name=name, stage=_stage(checkpoint), template=template, is_baseline=key == base)
+    return tuple(
+        Row(
+            name=_unique_name(key, keys),
+            stage=_stage(mine[key][0].manifest.checkpoint),
+            template=key[2],
+            is_baseline=key == base,
         )
-    return tuple(rows)
+        for key in keys
+    )
+
+
+def _unique_name(key: _RowKey, keys: Sequence[_RowKey]) -> str:
+    """The checkpoint's name, with whatever tells it from others of that name."""
+    name, fingerprint, template = key
+    twins = [other for other in keys if other[0] == name]
+    telling = [fingerprint[:8]] if len({other[1] for other in twins}) > 1 else []
+    telling += [template] if len({other[2] for other in twins}) > 1 else []
+    return f"{name} ({', '.join(telling)})" if telling else name
 
 
 def _stage(checkpoint: CheckpointPart) -> str:
@@ -192,14 +198,14 @@ def _stage(checkpoint: CheckpointPart) -> str:
     return " · ".join(word for word in (checkpoint.stage.upper(), step) if word)
 
 
-def _read_scores(
+def _read_records(
     columns: Sequence[Column],
     grid: list[list[Cell]],
     sources: list[list[_Source | None]],
     base_row: int | None,
-) -> list[SamplePicker]:
+    pickers: Sequence[SamplePicker],
+) -> None:
     """Fill the differences to the baseline in, and pick the samples to show."""
-    pickers = [SamplePicker(column.metric) for column in columns]
     order = sorted(range(len(sources)), key=lambda row: row != base_row)
     base_records: dict[int, list[Record]] = {}
     for row in order:
@@ -221,7 +227,6 @@ def _read_scores(
     for row in range(len(sources)):
         for index, record in _records(sources[row]):
             pickers[index].add_text(row, record)
-    return pickers
 
 
 def _records(sources: Sequence[_Source | None]) -> Iterator[tuple[int, Record]]:
@@ -261,7 +266,7 @@ def _score_only(record: Record, column: Metric | None) -> Record:
 def _run_entry(run: Run) -> RunEntry:
     manifest = run.manifest
     checkpoint = manifest.checkpoint
-    engine = " · ".join(f"{key} {value}" for key, value in manifest.engine.items())
+    engine = [str(v) if k == "name" else f"{k} {v}" for k, v in manifest.engine.items()]
     return RunEntry(
         run_id=manifest.run_id,
         name=checkpoint.name,
@@ -270,7 +275,7 @@ def _run_entry(run: Run) -> RunEntry:
         source=checkpoint.source,
         fingerprint=checkpoint.fingerprint,
         template=checkpoint.chat_template,
-        engine=engine,
+        engine=" · ".join(engine),
         evalsuite=manifest.evalsuite,
         command=shlex.join(manifest.command),
         signatures=tuple(manifest.signature.splitlines()),

@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,8 +24,17 @@ from evalsuite.report.board import Board, Cell, Column
 from evalsuite.report.chart import Dot, interval_chart
 from evalsuite.report.visible import visible
 from evalsuite.report.words import LANGUAGES, WORDS
+from evalsuite.stats.paired import Difference
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Breakdown(NamedTuple):
+    """One tag of a column: models, and (value, estimate of each model)."""
+
+    tag: str
+    models: list[str]
+    lines: list[tuple[str, list[Interval | None]]]
 
 
 def render(board: Board) -> str:
@@ -47,6 +56,10 @@ def render(board: Board) -> str:
         "p_value": _p_value,
         "moment": _moment,
     }
+
+    def reason(cell: Cell) -> str:
+        return WORDS[board.language][cell.reason].format(detail=cell.detail)
+
     style, script = _source("leaderboard.css"), _source("leaderboard.js")
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
@@ -59,8 +72,19 @@ def render(board: Board) -> str:
         data=_raw(embedded_json(_viewer(board))),
         charts=[_chart(board, index) for index in range(len(board.columns))],
         breakdowns=[_breakdown(board, index) for index in range(len(board.columns))],
+        grid=[
+            (row, list(zip(board.columns, cells, strict=True)))
+            for row, cells in zip(board.rows, board.cells, strict=True)
+        ],
+        baseline=next((row.name for row in board.rows if row.is_baseline), ""),
         has_differences=any(cell.difference for line in board.cells for cell in line),
-        reason=lambda cell: WORDS[board.language][cell.reason].format(detail=cell.detail),
+        missing_rows=lambda index: [
+            (row.name, reason(cell))
+            for row, cell in zip(board.rows, _column_cells(board, index), strict=True)
+            if cell.interval is None
+        ],
+        reason=reason,
+        direction=_direction,
         share=_share,
     )
 
@@ -98,7 +122,9 @@ def _scale(metric: Metric) -> int:
 
 
 def _number(value: float, metric: Metric) -> str:
-    return "–" if not math.isfinite(value) else f"{value * _scale(metric):.1f}"
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f}" if metric.unit == "percent" else f"{value:.2f}"
 
 
 def _signed(value: float, metric: Metric) -> str:
@@ -136,6 +162,13 @@ def _share(part: int, whole: int) -> str:
     return f"{share:.0f}%" if share >= 1 or not part else "<1%"
 
 
+def _direction(found: Difference, metric: Metric) -> str:
+    """``up`` or ``down`` where the interval excludes zero, in the metric's direction."""
+    if not (found.low > 0 or found.high < 0):
+        return ""
+    return "up" if (found.difference > 0) == metric.higher_is_better else "down"
+
+
 def _chart(board: Board, index: int) -> Any:
     column = board.columns[index]
     if column.metric is None:
@@ -161,17 +194,19 @@ def _column_cells(board: Board, index: int) -> list[Cell]:
     return [line[index] for line in board.cells]
 
 
-def _breakdown(board: Board, index: int) -> dict[str, list[tuple[str, list[Interval | None]]]]:
-    """Tag → for each of its values, the estimate of each row."""
-    cells = _column_cells(board, index)
-    tags: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for tag, values in cell.by_tag.items():
-            tags.setdefault(tag, {}).update(dict.fromkeys(values))
-    return {
-        tag: [(v, [cell.by_tag.get(tag, {}).get(v) for cell in cells]) for v in sorted(values)]
-        for tag, values in sorted(tags.items())
-    }
+def _breakdown(board: Board, index: int) -> list[Breakdown]:
+    """A table for each tag, with a column for each row of the board that has a score."""
+    scored = [
+        (row.name, cell.by_tag)
+        for row, cell in zip(board.rows, _column_cells(board, index), strict=True)
+        if cell.by_tag
+    ]
+    tables = []
+    for tag in sorted({tag for _, by_tag in scored for tag in by_tag}):
+        values = sorted({value for _, by_tag in scored for value in by_tag.get(tag, {})})
+        lines = [(v, [by_tag.get(tag, {}).get(v) for _, by_tag in scored]) for v in values]
+        tables.append(Breakdown(tag, [name for name, _ in scored], lines))
+    return tables
 
 
 def _viewer(board: Board) -> dict[str, Any]:

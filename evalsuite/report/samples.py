@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -48,10 +50,12 @@ class SamplePicker:
 
     Args:
         metric: of the column; None where no run has a score.
+        words: of the page's language.
     """
 
-    def __init__(self, metric: Metric | None) -> None:
+    def __init__(self, metric: Metric | None, words: Mapping[str, str]) -> None:
         self.metric = metric
+        self.words = words
         self._seen: dict[str, _Seen] = {}
         self._first: dict[str, Record] = {}
         self._outputs: dict[str, dict[int, Output]] = {}
@@ -67,14 +71,16 @@ class SamplePicker:
 
     def choose(self) -> None:
         """Decide which samples are shown, the same ones every time."""
-        by_spread = sorted(self._seen, key=lambda i: (-self._seen[i].spread, encode(i)))
+
+        def rank(sample: str) -> tuple[float, bytes]:
+            """Ties are broken by a hash, so that no subject crowds the others out."""
+            return -self._seen[sample].spread, hashlib.sha256(encode(sample)).digest()
+
+        by_spread = sorted(self._seen, key=rank)
         failed = [i for i in by_spread if self._seen[i].error][:_EACH_FAILURE]
         cut = [i for i in by_spread if self._seen[i].truncated][:_EACH_FAILURE]
-        differ = [i for i in by_spread if self._seen[i].spread > 0]
-        reserved = dict.fromkeys([*failed, *cut])
-        room = SHOWN - len(reserved.keys() - set(differ))
-        ranked = dict.fromkeys([*differ[:room], *reserved, *by_spread])
-        self._outputs = {sample: {} for sample in list(ranked)[:SHOWN]}
+        wanted = set(list(dict.fromkeys([*failed, *cut, *by_spread]))[:SHOWN])
+        self._outputs = {sample: {} for sample in by_spread if sample in wanted}
 
     def add_text(self, row: int, record: Record) -> None:
         """Second reading: the texts of the chosen samples."""
@@ -116,9 +122,9 @@ class SamplePicker:
     def _output(self, row: int, record: Record) -> Output:
         if record.error is not None:
             note = f"{record.error.code}: {record.error.message}"
-            return Output(row=row, state="error", note=_cut(note), text=_text(record)[0])
+            return Output(row=row, state="error", note=_cut(note), text=self._text(record)[0])
         score = self._score(record)
-        text, note = _text(record)
+        text, note = self._text(record)
         return Output(
             row=row,
             state=self._state(score),
@@ -128,6 +134,22 @@ class SamplePicker:
             note=note,
             truncated=is_truncated(record),
         )
+
+    def _text(self, record: Record) -> tuple[str, str]:
+        """What was written, and a note where the engine only weighed given texts."""
+        response, note = record.response, ""
+        if isinstance(response, Generated):
+            return _cut(response.text), ""
+        likelihood = self.words["log_likelihood"]
+        if isinstance(response, Chosen):
+            picked = "–" if response.picked is None else str(response.picked + 1)
+            note = f"{self.words['choice']} {picked}"
+            if response.logprobs:
+                numbers = "  ".join(f"{value:.3f}" for value in response.logprobs[:26])
+                note += f"\n{likelihood} {numbers}"
+        if isinstance(response, Scored):
+            note = f"{likelihood} {response.logprob:.3f} / {response.token_count}"
+        return "", note
 
     def _state(self, score: float | None) -> str:
         if score is None or self.metric is None or self.metric.unit != "percent":
@@ -141,20 +163,6 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else encode(value).decode("utf-8")
-
-
-def _text(record: Record) -> tuple[str, str]:
-    """What was written, and a note where the engine only weighed given texts."""
-    response = record.response
-    if isinstance(response, Generated):
-        return _cut(response.text), ""
-    if isinstance(response, Chosen):
-        picked = "–" if response.picked is None else str(response.picked + 1)
-        logprobs = "  ".join(f"{value:.3f}" for value in response.logprobs[:26])
-        return "", f"choice {picked}" + (f"\nlog-likelihoods {logprobs}" if logprobs else "")
-    if isinstance(response, Scored):
-        return "", f"log-likelihood {response.logprob:.3f} over {response.token_count} tokens"
-    return "", ""
 
 
 def _cut(text: str) -> str:

@@ -37,9 +37,9 @@ def lines(out: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_twenty_sigkills_lose_nothing_and_repeat_nothing(checkpoint_path, tmp_path):
-    calm = start(checkpoint_path, tmp_path / "calm", tmp_path / "calm-home")
-    calm_output, calm_errors = calm.communicate()
+def test_twenty_sigkills_lose_nothing_and_repeat_nothing(roomy_checkpoint_path, tmp_path):
+    calm = start(roomy_checkpoint_path, tmp_path / "calm", tmp_path / "calm-home")
+    _, calm_errors = calm.communicate()
     assert calm.returncode == 0, calm_errors
     reference = open_run(find_runs(tmp_path / "calm")[0].path)
     total = len(list(reference.records()))
@@ -48,7 +48,7 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(checkpoint_path, tmp_pa
     out, home = tmp_path / "killed", tmp_path / "killed-home"
     moments: list[int] = []
     for _ in range(KILLS):
-        process = start(checkpoint_path, out, home)
+        process = start(roomy_checkpoint_path, out, home)
         assert process.stdout is not None
         before = len(lines(out))
         stop_after = chance.randint(0, max(1, total // 12))
@@ -66,7 +66,7 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(checkpoint_path, tmp_pa
             break
     assert len(set(moments)) > 3, f"the kills did not fall into the run: {moments}"
 
-    last = start(checkpoint_path, out, home)
+    last = start(roomy_checkpoint_path, out, home)
     output, errors = last.communicate()
     assert last.returncode == 0, errors
     plan = next(json.loads(line) for line in output.splitlines() if '"plan"' in line)
@@ -87,8 +87,8 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(checkpoint_path, tmp_pa
     assert resumed.manifest.results == reference.manifest.results
 
 
-def test_interrupt_saves_and_prints_the_command_that_goes_on(checkpoint_path, tmp_path):
-    process = start(checkpoint_path, tmp_path / "out", tmp_path / "home")
+def test_interrupt_saves_and_prints_the_command_that_goes_on(roomy_checkpoint_path, tmp_path):
+    process = start(roomy_checkpoint_path, tmp_path / "out", tmp_path / "home")
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"] == "progress":
@@ -103,7 +103,7 @@ def test_interrupt_saves_and_prints_the_command_that_goes_on(checkpoint_path, tm
     assert run.manifest.status == "interrupted"
     saved = len(list(run.records()))
     assert saved > 0
-    again = start(checkpoint_path, tmp_path / "out", tmp_path / "home")
+    again = start(roomy_checkpoint_path, tmp_path / "out", tmp_path / "home")
     output, errors = again.communicate()
     assert again.returncode == 0, errors
     [run] = find_runs(tmp_path / "out")
