@@ -39,7 +39,7 @@ format: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt mkdocs-material
-	$(BIN)/mkdocs build --strict --site-dir site
+	$(BIN)/mkdocs build --strict -f docs/mkdocs.yml --site-dir ../site
 
 clean:
 	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache

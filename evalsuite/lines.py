@@ -14,13 +14,18 @@ import msgspec
 T = TypeVar("T")
 
 
-def encode(value: Any) -> bytes:
-    """One JSON value without a line end; lone surrogates become ``\\udXXX`` escapes."""
+def encode(value: Any, *, sort: bool = False) -> bytes:
+    """One JSON value without a line end; lone surrogates become ``\\udXXX`` escapes.
+
+    Args:
+        sort: sort the keys of objects, so that equal values give equal bytes.
+    """
     try:
-        return msgspec.json.encode(value)
+        return msgspec.json.encode(value, order="deterministic" if sort else None)
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(value)
-        return json.dumps(plain, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+        text = json.dumps(plain, ensure_ascii=True, separators=(",", ":"), sort_keys=sort)
+        return text.encode("ascii")
 
 
 def decode(line: bytes, kind: type[T]) -> T:

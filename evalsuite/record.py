@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from evalsuite import lines
 from evalsuite.metrics.metric import Metric
 from evalsuite.request import Failure, Response
 
@@ -197,4 +198,4 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
 def digest(value: Any) -> str:
     """sha256 of a JSON value, with sorted keys; the one content key of the project."""
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+    return hashlib.sha256(lines.encode(value, sort=True)).hexdigest()

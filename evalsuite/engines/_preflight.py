@@ -17,7 +17,7 @@ from evalsuite.errors import BadOption
 from evalsuite.record import digest
 from evalsuite.request import Choose, Failure, Generate, Prompt, Request, Sampling, Score
 
-_PORTION = 1024
+_PORTION = 256
 """Requests that are tokenised together: large enough for all cores, small enough for memory."""
 
 Ids = tuple[int, ...]

@@ -66,8 +66,8 @@ class Tokens:
                 return_attention_mask=False,
                 return_token_type_ids=False,
             )["input_ids"]
-        shared = self._ids  # one int object per id, not one per occurrence
-        return [tuple(shared[i] for i in ids) for ids in encoded]
+        shared = self._ids.__getitem__  # one int object per id, not one per occurrence
+        return [tuple(map(shared, ids)) for ids in encoded]
 
     def with_lead(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """Put ``lead`` in front, unless the text begins with it, or with BOS, by itself."""

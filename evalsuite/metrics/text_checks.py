@@ -31,8 +31,8 @@ def language_ok(text: str, language: Language) -> bool:
     At least half of its units are of the language's script. A unit is one Han character, one word of
     Latin letters, or one letter of any other script (kana, hangul, Cyrillic), so that a Chinese
     answer may name GPT or Python. Single Latin letters are taken for symbols; fenced code is left
-    out. An answer with no unit at all is in any language if it has a digit (a calculation), and in
-    none otherwise. Traditional and simplified are both Chinese.
+    out. An answer with no unit at all is in any language if it has a digit, a symbol's letter or code
+    (a calculation, a program), and in none otherwise. Traditional and simplified are both Chinese.
     """
     prose = _CODE.sub(" ", text[:MAX_CHARACTERS])
     scripts = Counter(
@@ -41,7 +41,7 @@ def language_ok(text: str, language: Language) -> bool:
         if match.lastgroup and match[0].isalpha()  # ² and ½ are letters to a regular expression
     )
     if not scripts:
-        return any(character.isdigit() for character in prose)
+        return any(character.isalnum() for character in text[:MAX_CHARACTERS])
     return 2 * scripts[language] >= scripts.total()
 
 

@@ -17,6 +17,7 @@ from evalsuite.report.visible import visible
 _ROW = 40
 _AXIS = 26
 _NAME = 36
+_DRAWABLE = 1e300
 
 
 class Dot(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +38,8 @@ def interval_chart(dots: Sequence[Dot], title: str, scale: float) -> Markup:
         title: read aloud instead of the picture.
         scale: from the values to the numbers on the axis (100 for fractions).
     """
-    finite = [x for d in dots for x in (d.value, d.low, d.high) if math.isfinite(x)]
-    if not finite:
+    finite = [x for d in dots for x in (d.value, d.low, d.high) if abs(x) < _DRAWABLE]
+    if not finite or any(abs(d.value) >= _DRAWABLE for d in dots):
         return Markup("")
     ticks = nice_ticks(min(finite) * scale, max(finite) * scale)
     first, last = ticks[0] / scale, ticks[-1] / scale
@@ -70,7 +71,11 @@ def interval_chart(dots: Sequence[Dot], title: str, scale: float) -> Markup:
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers that enclose the range."""
-    span = high - low or abs(high) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-9 * size or size < 1e-300:
+        around = 0.05 * size if size >= 1e-300 else 0.5
+        low, high = low - around, high + around
+    span = high - low
     magnitude = 10.0 ** math.floor(math.log10(span))
     step = next(m * magnitude for m in (0.2, 0.5, 1, 2) if span / (m * magnitude) <= 5)
     first, last = math.floor(low / step), math.ceil(high / step)

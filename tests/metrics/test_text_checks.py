@@ -36,6 +36,8 @@ ANY = st.text(st.characters(exclude_categories=()), max_size=300)
         ("10000×1.03³=10927.27", True, True),
         ("答案是 C(5,2)=10，x=½", True, False),
         ("x = 3", True, True),
+        ("B", True, True),
+        ("```html\n<table>", True, True),
         ("", False, False),
         ("……！", False, False),
         ("🎉🎉", False, False),

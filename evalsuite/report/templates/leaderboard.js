@@ -52,12 +52,11 @@
   });
   function showSort(wanted) {
     const at = (wanted || "").lastIndexOf(":");
-    const key = at < 0 ? table.dataset.sort : wanted.slice(0, at);
-    let column = heads.findIndex((head) => head.dataset.key === key);
-    if (column < 0) column = 0;
-    const asked = at < 0 ? "" : wanted.slice(at + 1);
-    const known = asked === "ascending" || asked === "descending";
-    const direction = known ? asked : heads[column].dataset.first;
+    const find = (key) => heads.findIndex((head) => head.dataset.key === key);
+    let column = at < 0 ? -1 : find(wanted.slice(0, at));
+    const known = column >= 0 && /:(a|de)scending$/.test(wanted);
+    if (column < 0) column = Math.max(0, find(table.dataset.sort));
+    const direction = known ? wanted.slice(at + 1) : heads[column].dataset.first;
     const sign = direction === "ascending" ? 1 : -1;
     const value = (row) => row.cells[column].dataset.value;
     const rows = [...table.tBodies[0].rows];
