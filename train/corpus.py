@@ -67,10 +67,20 @@ def topic(rng: Random) -> Turn:
 
 def copy(rng: Random) -> Turn:
     """Copy something out: the skill behind translation, summaries and entities."""
-    text = rng.choice([lambda: "、".join(rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(2, 5))),
-                       lambda: news.entity_sentence(rng)[0], lambda: pa.sentence_pair(rng)[rng.randrange(2)],
-                       lambda: "".join(rng.sample(LEVEL_1, rng.randint(4, 12)))])()
-    return rng.choice(["请把下面的内容原样抄写一遍：{}", "重复这句话：{}", "请抄写：\n{}"]).format(text), text
+    text = rng.choice(
+        [
+            lambda: "、".join(
+                rng.choice([news.person, news.org, news.date])(rng)
+                for _ in range(rng.randint(2, 5))
+            ),
+            lambda: news.entity_sentence(rng)[0],
+            lambda: pa.sentence_pair(rng)[rng.randrange(2)],
+            lambda: "".join(rng.sample(LEVEL_1, rng.randint(4, 12))),
+        ]
+    )()
+    return rng.choice(["请把下面的内容原样抄写一遍：{}", "重复这句话：{}", "请抄写：\n{}"]).format(
+        text
+    ), text
 
 
 def entities(rng: Random) -> Turn:
@@ -79,10 +89,33 @@ def entities(rng: Random) -> Turn:
 
 
 TASKS: dict[str, Callable[[Random], Turn]] = {
-    "choice": choice, "gsm8k": gsm8k, "mgsm_zh": mgsm_zh, "mgsm_en": mgsm_en, "cmath": cmath, "to_english": to_english,
-    "to_chinese": to_chinese, "summary": summary, "topic": topic, "entities": entities, "copy": copy, "open": chat.open_turn,
+    "choice": choice,
+    "gsm8k": gsm8k,
+    "mgsm_zh": mgsm_zh,
+    "mgsm_en": mgsm_en,
+    "cmath": cmath,
+    "to_english": to_english,
+    "to_chinese": to_chinese,
+    "summary": summary,
+    "topic": topic,
+    "entities": entities,
+    "copy": copy,
+    "open": chat.open_turn,
 }
-SFT_WEIGHTS = {"choice": 10, "gsm8k": 5, "mgsm_zh": 6, "mgsm_en": 4, "cmath": 15, "to_english": 13, "to_chinese": 13, "summary": 7, "topic": 6, "entities": 12, "copy": 6, "open": 16}
+SFT_WEIGHTS = {
+    "choice": 10,
+    "gsm8k": 5,
+    "mgsm_zh": 6,
+    "mgsm_en": 4,
+    "cmath": 15,
+    "to_english": 13,
+    "to_chinese": 13,
+    "summary": 7,
+    "topic": 6,
+    "entities": 12,
+    "copy": 6,
+    "open": 16,
+}
 
 
 def few_shot(rng: Random, task: Callable[[Random], Turn], shots: int) -> str:
@@ -118,7 +151,9 @@ def _copies(rng: Random) -> str:
     elif kind == 1:
         parts = [str(rng.randint(0, 999)) for _ in range(rng.randint(4, 15))]
     elif kind == 2:
-        parts = [rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(3, 8))]
+        parts = [
+            rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(3, 8))
+        ]
     else:
         parts = [rng.choice(pa.word_pair(rng)) for _ in range(rng.randint(3, 12))]
     row = rng.choice(["，", " ", "、", "\n"]).join(parts)
@@ -130,9 +165,13 @@ def _labelled(rng: Random) -> str:
     """Tasks written as natural documents, not in the evaluation layouts."""
     kind = rng.randrange(5)
     if kind == 0:
-        return "\n".join(f"{label}新闻：{text}" for text, label in (news.topic_text(rng) for _ in range(4)))
+        return "\n".join(
+            f"{label}新闻：{text}" for text, label in (news.topic_text(rng) for _ in range(4))
+        )
     if kind == 1:
-        return "\n".join(f"{text}（{found}）" for text, found in (news.entity_sentence(rng) for _ in range(4)))
+        return "\n".join(
+            f"{text}（{found}）" for text, found in (news.entity_sentence(rng) for _ in range(4))
+        )
     if kind == 2:
         text, line, _ = news.article(rng)
         return f"{line}\n{text}"
@@ -142,7 +181,19 @@ def _labelled(rng: Random) -> str:
     return "\n\n".join(f"问：{q}\n答：{a}" for q, a in turns)
 
 
-PT_LAYOUTS = ["choice", "choice", "gsm8k", "mgsm_zh", "mgsm_en", "cmath", "to_english", "to_chinese", "entities", "topic", "summary"]
+PT_LAYOUTS = [
+    "choice",
+    "choice",
+    "gsm8k",
+    "mgsm_zh",
+    "mgsm_en",
+    "cmath",
+    "to_english",
+    "to_chinese",
+    "entities",
+    "topic",
+    "summary",
+]
 
 
 def pt_document(rng: Random, copies: bool = True) -> str:
@@ -156,7 +207,9 @@ def pt_document(rng: Random, copies: bool = True) -> str:
         return _labelled(rng)
     name = rng.choice(PT_LAYOUTS)
     if name == "choice" and rng.random() < 0.25:
-        return "\n\n".join(facts.choice_block(c, 1) + c.letter for c in (facts.same_choice(rng) for _ in range(4)))
+        return "\n\n".join(
+            facts.choice_block(c, 1) + c.letter for c in (facts.same_choice(rng) for _ in range(4))
+        )
     if name == "choice":
         return "".join(choice(rng, rng.choice([0, 1, 2, 3, 5, 5])))
     return few_shot(rng, TASKS[name], rng.choice([0, 0, 1, 2, 4]))
@@ -207,7 +260,9 @@ def main() -> None:
     rows: list[dict[str, str]] = [{"text": next(documents)} for _ in range(args.count)]
     rows += [{"prompt": p, "reply": r} for p, r in (next(pairs) for _ in range(args.count))]
     if args.out:
-        args.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        args.out.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
     else:
         for row in rows:
             print("-" * 20, *row.values(), sep="\n")

@@ -11,23 +11,31 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-
 from chat import CATEGORIES
 from corpus import TASKS, sft_pair
 from finetune import PLAIN_HEAD, wrap
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 
-def generate(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str], limit: int) -> list[tuple[str, bool]]:
+def generate(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[str], limit: int
+) -> list[tuple[str, bool]]:
     """Continue prompts greedily; return (text, whether it ended by itself)."""
     found: list[tuple[str, bool]] = []
     for at in range(0, len(prompts), 32):
-        rows = [tokenizer(p)["input_ids"] for p in prompts[at: at + 32]]
+        rows = [tokenizer(p)["input_ids"] for p in prompts[at : at + 32]]
         width = max(map(len, rows))
         ids = torch.tensor([[2] * (width - len(r)) + r for r in rows])
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
         with torch.no_grad():
-            out = model.generate(ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, pad_token_id=2, max_length=None)[:, width:]
+            out = model.generate(
+                ids,
+                attention_mask=mask,
+                max_new_tokens=limit,
+                do_sample=False,
+                pad_token_id=2,
+                max_length=None,
+            )[:, width:]
         for row in out.tolist():
             ended = 2 in row
             found.append((str(tokenizer.decode(row[: row.index(2)] if ended else row)), ended))
@@ -62,7 +70,12 @@ def score(name: str, got: str, want: str) -> float:
     if name in ("choice", "topic"):
         return float(got[: len(want)] == want)
     if name in ("gsm8k", "mgsm_zh", "mgsm_en", "cmath"):
-        marks = {"gsm8k": "####", "mgsm_zh": "答案是", "mgsm_en": "The answer is", "cmath": "答案："}
+        marks = {
+            "gsm8k": "####",
+            "mgsm_zh": "答案是",
+            "mgsm_en": "The answer is",
+            "cmath": "答案：",
+        }
         tail = got.split(marks[name], 1)
         numbers = re.findall(r"-?\d+", tail[1]) if len(tail) > 1 else []
         return float(bool(numbers) and numbers[0] == last_number(want))
@@ -85,15 +98,23 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.folder)
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32).eval()
     chat = json.loads((args.folder / "evalsuite.json").read_text())["chat_template"] is not None
-    names = [*TASKS] + list(CATEGORIES)
+    names = [*TASKS, *list(CATEGORIES)]
     for name in names:
         rng = Random(args.seed)
-        pairs = [CATEGORIES[name](rng) if name in CATEGORIES else sft_pair(rng, name) for _ in range(args.count if name in TASKS else args.count // 4)]
+        pairs = [
+            CATEGORIES[name](rng) if name in CATEGORIES else sft_pair(rng, name)
+            for _ in range(args.count if name in TASKS else args.count // 4)
+        ]
         prompts = [wrap(p) if chat and not p.startswith(PLAIN_HEAD) else p for p, _ in pairs]
         replies = generate(model, tokenizer, prompts, 3 if name == "choice" else 96)
-        points = [score(name, got, want) for (got, _), (_, want) in zip(replies, pairs, strict=True)]
+        points = [
+            score(name, got, want) for (got, _), (_, want) in zip(replies, pairs, strict=True)
+        ]
         ended = sum(e for _, e in replies) / len(replies)
-        print(f"{name:12} {sum(points) / len(points):.3f}  ended {ended:.2f}  n {len(points)}", flush=True)
+        print(
+            f"{name:12} {sum(points) / len(points):.3f}  ended {ended:.2f}  n {len(points)}",
+            flush=True,
+        )
         for (prompt, want), (got, _) in list(zip(pairs, replies, strict=True))[: args.show]:
             print("   ", json.dumps([prompt[-80:], want, got], ensure_ascii=False))
 

@@ -6,11 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-from transformers import GenerationConfig
-
 import tokenizer as tok
+import torch
 from model import count_parameters, make_model
+from transformers import GenerationConfig
 
 CARD = """---
 license: apache-2.0
@@ -46,7 +45,9 @@ WHAT = {
 
 def log_rows(run: Path) -> list[dict[str, float]]:
     """Read the log of a run."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def export(run: Path, before: Path | None, tokenizer_model: Path, folder: Path, stage: str) -> None:
@@ -56,23 +57,53 @@ def export(run: Path, before: Path | None, tokenizer_model: Path, folder: Path, 
     model = make_model(len(proto.pieces), seed=0)
     model.load_state_dict(state["model"])
     model = model.to(torch.bfloat16)  # type: ignore[call-arg]
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2, do_sample=False, max_length=4096)
+    model.generation_config = GenerationConfig(
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, do_sample=False, max_length=4096
+    )
     tok.write(folder, tokenizer_model.read_bytes(), chat=stage == "sft")
     model.save_pretrained(folder)
     rows = log_rows(run)
     last = [row["loss"] for row in rows if row["step"] > state["step"] - 100]
-    earlier = [row for row in log_rows(before) if row["step"] <= torch.load(before / "state.pt")["step"]] if before else []
+    earlier = (
+        [row for row in log_rows(before) if row["step"] <= torch.load(before / "state.pt")["step"]]
+        if before
+        else []
+    )
     steps, tokens = state["step"], state["tokens"]
     if earlier:
         steps, tokens = steps + int(earlier[-1]["step"]), tokens + int(earlier[-1]["tokens"])
     name = f"tiny-{stage}"
-    (folder / "README.md").write_text(CARD.format(
-        name=name, what=WHAT[stage], parameters=count_parameters(model), rows=model.config.vocab_size, unused=model.config.vocab_size - len(proto.pieces),
-        steps=steps, tokens=tokens, counted="tokens" if stage == "pt" else "reply tokens (only replies are learnt)", loss=sum(last) / len(last)), encoding="utf-8")
-    card = {"name": name, "family": "tiny", "stage": stage, "step": steps, "parent": None if stage == "pt" else "tiny-pt", "chat_template": None if stage == "pt" else "ziya"}
+    (folder / "README.md").write_text(
+        CARD.format(
+            name=name,
+            what=WHAT[stage],
+            parameters=count_parameters(model),
+            rows=model.config.vocab_size,
+            unused=model.config.vocab_size - len(proto.pieces),
+            steps=steps,
+            tokens=tokens,
+            counted="tokens" if stage == "pt" else "reply tokens (only replies are learnt)",
+            loss=sum(last) / len(last),
+        ),
+        encoding="utf-8",
+    )
+    card = {
+        "name": name,
+        "family": "tiny",
+        "stage": stage,
+        "step": steps,
+        "parent": None if stage == "pt" else "tiny-pt",
+        "chat_template": None if stage == "pt" else "ziya",
+    }
     (folder / "evalsuite.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    log = [{"phase": phase, **row} for phase, part in enumerate(([earlier, rows] if earlier else [rows]), 1) for row in part]
-    (folder / "train_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log), encoding="utf-8")
+    log = [
+        {"phase": phase, **row}
+        for phase, part in enumerate(([earlier, rows] if earlier else [rows]), 1)
+        for row in part
+    ]
+    (folder / "train_log.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in log), encoding="utf-8"
+    )
 
 
 def main() -> None:
@@ -81,7 +112,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--stage", choices=["pt", "sft"], required=True)
-    parser.add_argument("--before", type=Path, help="the run this one started from, if both belong to one stage")
+    parser.add_argument(
+        "--before", type=Path, help="the run this one started from, if both belong to one stage"
+    )
     args = parser.parse_args()
     export(args.run, args.before, args.tokenizer, args.folder, args.stage)
 

@@ -8,10 +8,9 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+import loop
 import sentencepiece as spm
 import torch
-
-import loop
 from corpus import sft_pairs
 from model import make_model
 
@@ -23,17 +22,21 @@ def wrap(prompt: str) -> str:
     return f"<human>:{prompt}\n<bot>:"
 
 
-def encode_pair(tokenizer: spm.SentencePieceProcessor, prompt: str, reply: str) -> tuple[list[int], list[int]]:
+def encode_pair(
+    tokenizer: spm.SentencePieceProcessor, prompt: str, reply: str
+) -> tuple[list[int], list[int]]:
     """Return the ids of `<s> prompt reply </s>` and, shifted by one, the targets."""
     start = [1, *tokenizer.encode(prompt)]
     whole = [1, *tokenizer.encode(prompt + reply), 2]
     if whole[: len(start)] != start:
         raise ValueError(f"the reply joins the prompt: {prompt!r} {reply!r}")
-    targets = [loop.IGNORED] * (len(start) - 1) + whole[len(start):] + [loop.IGNORED]
+    targets = [loop.IGNORED] * (len(start) - 1) + whole[len(start) :] + [loop.IGNORED]
     return whole, targets
 
 
-def encoded_pairs(tokenizer: spm.SentencePieceProcessor, seed: int) -> Iterator[tuple[list[int], list[int]]]:
+def encoded_pairs(
+    tokenizer: spm.SentencePieceProcessor, seed: int
+) -> Iterator[tuple[list[int], list[int]]]:
     """Yield pairs as ids and targets, in Ziya's layout or, for some multiple choice, plain."""
     rng = Random(seed)
     for prompt, reply in sft_pairs(seed):
@@ -43,14 +46,19 @@ def encoded_pairs(tokenizer: spm.SentencePieceProcessor, seed: int) -> Iterator[
             yield encode_pair(tokenizer, wrap(prompt), reply)
 
 
-def packed(tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length: int) -> Iterator[loop.Batch]:
+def packed(
+    tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length: int
+) -> Iterator[loop.Batch]:
     """Yield batches of rows of whole pairs; three of four batches have twice as many rows of half the length."""
     pairs = encoded_pairs(tokenizer, seed)
     pool: list[tuple[list[int], list[int]]] = []
     index = 0
     while True:
         rows, width = (batch, length) if index % 4 == 3 else (2 * batch, length // 2)
-        inputs, targets = torch.zeros(rows, width, dtype=torch.long), torch.full((rows, width), loop.IGNORED)
+        inputs, targets = (
+            torch.zeros(rows, width, dtype=torch.long),
+            torch.full((rows, width), loop.IGNORED),
+        )
         for row in range(rows):
             at = 0
             while True:
@@ -61,8 +69,8 @@ def packed(tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length:
                 # the oldest pair opens a row, the longest ones that fit close it
                 pair = fitting[0] if at < width // 2 else max(fitting, key=lambda p: len(p[0]))
                 pool.remove(pair)
-                inputs[row, at: at + len(pair[0])] = torch.tensor(pair[0])
-                targets[row, at: at + len(pair[1])] = torch.tensor(pair[1])
+                inputs[row, at : at + len(pair[0])] = torch.tensor(pair[0])
+                targets[row, at : at + len(pair[1])] = torch.tensor(pair[1])
                 at += len(pair[0])
         yield inputs, targets
         index += 1

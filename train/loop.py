@@ -29,9 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--warmup", type=int, default=150)
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--stop", type=int, help="stop after this many steps of the schedule")
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop, with the learning rate brought down, after this long")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1e9,
+        help="stop, with the learning rate brought down, after this long",
+    )
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="compile the decoder (needs a C++ compiler)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the decoder (needs a C++ compiler)"
+    )
     return parser
 
 
@@ -49,7 +56,10 @@ def loss_of(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Tensor
     wanted = targets.flatten()
     kept = wanted != IGNORED
     hidden, wanted = hidden[kept], wanted[kept]
-    parts = [functional.cross_entropy(model.lm_head(h).float(), w, reduction="sum") for h, w in zip(hidden.split(512), wanted.split(512), strict=True)]
+    parts = [
+        functional.cross_entropy(model.lm_head(h).float(), w, reduction="sum")
+        for h, w in zip(hidden.split(512), wanted.split(512), strict=True)
+    ]
     return torch.stack(parts).sum() / max(1, wanted.numel())
 
 
@@ -57,13 +67,27 @@ def optimizer_for(model: LlamaForCausalLM) -> torch.optim.AdamW:
     """AdamW, with weight decay on the matrices only."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=0.0, betas=(0.9, 0.98))
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
+        lr=0.0,
+        betas=(0.9, 0.98),
+    )
 
 
-def save(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, tokens: int) -> None:
+def save(
+    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, tokens: int
+) -> None:
     """Write everything needed to go on, replacing the old file at once."""
     temporary = path.with_suffix(".new")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "tokens": tokens}, temporary)
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "tokens": tokens,
+        },
+        temporary,
+    )
     temporary.replace(path)
 
 
@@ -103,7 +127,15 @@ def train(model: LlamaForCausalLM, batches: Iterator[Batch], args: argparse.Name
             tokens += int((targets != IGNORED).sum())
             total += loss.item()
             if (step + 1) % 20 == 0:
-                row = {"step": step + 1, "of": steps, "loss": round(total / 20, 4), "norm": round(float(norm), 3), "lr": round(optimizer.param_groups[0]["lr"], 6), "tokens": tokens, "seconds": round(time.time() - started, 1)}
+                row = {
+                    "step": step + 1,
+                    "of": steps,
+                    "loss": round(total / 20, 4),
+                    "norm": round(float(norm), 3),
+                    "lr": round(optimizer.param_groups[0]["lr"], 6),
+                    "tokens": tokens,
+                    "seconds": round(time.time() - started, 1),
+                }
                 print(json.dumps(row), flush=True)
                 log.write(json.dumps(row) + "\n")
                 log.flush()

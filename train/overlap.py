@@ -10,7 +10,30 @@ from functools import cache
 from pathlib import Path
 
 SAMPLES = Path(__file__).resolve().parent.parent / "tasks" / "samples"
-NOT_QUESTIONS = {"id", "answer", "answers", "subject", "category", "options", "choices", "explanation", "label", "labels", "entities", "grade", "A", "B", "C", "D", "E", "", "domain", "source", "type", "difficulty"}
+NOT_QUESTIONS = {
+    "id",
+    "answer",
+    "answers",
+    "subject",
+    "category",
+    "options",
+    "choices",
+    "explanation",
+    "label",
+    "labels",
+    "entities",
+    "grade",
+    "A",
+    "B",
+    "C",
+    "D",
+    "E",
+    "",
+    "domain",
+    "source",
+    "type",
+    "difficulty",
+}
 SHORTEST = 6
 
 
@@ -21,15 +44,24 @@ def bare(text: str) -> str:
 
 def _rows(path: Path) -> Iterator[dict[str, object]]:
     if path.suffix == ".jsonl":
-        yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        yield from (
+            json.loads(line)
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        )
     elif path.suffix == ".json":
         data = json.loads(path.read_text(encoding="utf-8"))
-        yield from (row for row in (data if isinstance(data, list) else [data]) if isinstance(row, dict))
+        yield from (
+            row for row in (data if isinstance(data, list) else [data]) if isinstance(row, dict)
+        )
     elif path.suffix == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from csv.DictReader(file)
     elif path.suffix == ".tsv":
-        yield from ({"question": line.split("\t")[0]} for line in path.read_text(encoding="utf-8").splitlines())
+        yield from (
+            {"question": line.split("\t")[0]}
+            for line in path.read_text(encoding="utf-8").splitlines()
+        )
     elif path.suffix in {".txt", ".en", ".zh"}:
         yield from ({"question": line} for line in path.read_text(encoding="utf-8").splitlines())
 

@@ -6,15 +6,16 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import loop
 import sentencepiece as spm
 import torch
-
-import loop
 from corpus import pt_documents
 from model import count_parameters, make_model
 
 
-def packed(tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length: int, copies: bool) -> Iterator[loop.Batch]:
+def packed(
+    tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length: int, copies: bool
+) -> Iterator[loop.Batch]:
     """Yield batches cut from one endless row of `<s> document </s>`."""
     documents = pt_documents(seed, copies)
     row: list[int] = []
@@ -30,8 +31,12 @@ def packed(tokenizer: spm.SentencePieceProcessor, seed: int, batch: int, length:
 def main() -> None:
     parser = loop.arguments(argparse.ArgumentParser(description=__doc__))
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.model")
-    parser.add_argument("--start", type=Path, help="state.pt of an earlier phase, to start from its weights")
-    parser.add_argument("--no-copies", action="store_true", help="leave out the documents that say something twice")
+    parser.add_argument(
+        "--start", type=Path, help="state.pt of an earlier phase, to start from its weights"
+    )
+    parser.add_argument(
+        "--no-copies", action="store_true", help="leave out the documents that say something twice"
+    )
     parser.set_defaults(lr=3e-3, steps=5000, seed=11)
     args = parser.parse_args()
     tokenizer = spm.SentencePieceProcessor(model_file=str(args.tokenizer))

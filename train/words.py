@@ -189,6 +189,7 @@ ENGLISH_NAMES = dict(
     zip(
         "Tom Mary John Lucy Jack Anna Peter Lily Mike Jane Bob Alice Sam Emma David Kate Ben Amy Paul Sarah James Lisa Mark Linda Tim Helen George Susan Henry Julia Max Sophia Leo Grace Kevin Rose Jerry Ella Andy Nina Betty Carlos Maria Weng Natalia Janet Josh Carla Wendi Kylar Toula Eliza Billy Jim Tina Steve Laura Robert Jenny Frank".split(),
         "汤姆 玛丽 约翰 露西 杰克 安娜 彼得 莉莉 迈克 简 鲍勃 爱丽丝 山姆 艾玛 大卫 凯特 本 艾米 保罗 萨拉 詹姆斯 丽莎 马克 琳达 蒂姆 海伦 乔治 苏珊 亨利 朱莉娅 马克斯 索菲娅 利奥 格蕾丝 凯文 罗斯 杰瑞 埃拉 安迪 尼娜 贝蒂 卡洛斯 玛丽亚 翁 娜塔莉 珍妮特 乔希 卡拉 温迪 凯拉 图拉 伊丽莎 比利 吉姆 蒂娜 史蒂夫 劳拉 罗伯特 珍妮 弗兰克".split(),
+        strict=False,
     )
 )
 PINYIN = dict(
@@ -211,6 +212,7 @@ PINYIN = dict(
             "Xiao Li",
             "Xiao Wang",
         ],
+        strict=False,
     )
 )
 

@@ -40,18 +40,22 @@ class Row:
 
         self.generated: list[int] = []
         self.generator = torch.Generator().manual_seed(self.sampling.seed % (1 << 63))
-        self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
-        self.seen[list(self.prompt)] = True
+        self.seen = None
+        if self.sampling.repetition_penalty != 1:
+            self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+            self.seen[list(self.prompt)] = True
 
-    def next_token(self, logits: Any) -> int:
-        """Choose a token from (vocabulary,) logits and append it."""
-        logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
-        if self.sampling.temperature == 0:
+    def next_token(self, logits: Any, likeliest: int) -> int:
+        """Choose a token from (vocabulary,) logits, whose greatest is ``likeliest``; append it."""
+        token = likeliest
+        if self.seen is not None:
+            logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
             token = int(logits.argmax())
-        else:
+        if self.sampling.temperature > 0:
             token = draw(probabilities(logits, self.sampling), self.generator)
+        if self.seen is not None:
+            self.seen[token] = True
         self.generated.append(token)
-        self.seen[token] = True
         return token
 
     def finished(self, tokens: Tokens, ends: frozenset[int]) -> Generated | None:
@@ -150,9 +154,11 @@ def _decode(
         places = (torch.arange(len(rows), device=device), last)
         logits = model.logits(ids, places, positions=positions, mask=mask, cache=cache)
         logits[:, tokens.size :] = -torch.inf  # rows of the embedding that are no token
-        if not bool(logits.max(-1).values.isfinite().all()):
+        greatest, likeliest = logits.max(-1)
+        if not bool(greatest.isfinite().all()):
             raise ArithmeticError("the model's logits are not numbers; try --dtype float32")
-        drawn = [row.next_token(scores) for row, scores in zip(rows, logits, strict=True)]
+        chosen = zip(rows, logits, likeliest.tolist(), strict=True)
+        drawn = [row.next_token(scores, token) for row, scores, token in chosen]
         keep = []
         for at, row in enumerate(rows):
             answer = row.finished(tokens, ends)

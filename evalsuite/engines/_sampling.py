@@ -19,8 +19,6 @@ def penalise(logits: Any, seen: Any, penalty: float) -> Any:
     """
     import torch
 
-    if penalty == 1.0:
-        return logits
     lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(seen, lowered, logits)
 

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from evalsuite.request import Chosen
 from evalsuite.store import find_runs, open_run
 
 KILLS = 20
@@ -20,8 +22,8 @@ KILLS = 20
 def start(checkpoint: Path, out: Path, home: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "evalsuite", "run", "--model", str(checkpoint),
-        "--tasks", "mcq,classification_zh", "--variant", "classification_zh=choose",
-        "--out", str(out), "--batch-tokens", "512", "--display", "json", *more,
+        "--tasks", "mcq,cmath", "--batch-tokens", "256",
+        "--out", str(out), "--display", "json", *more,
     ]  # fmt: skip
     environment = os.environ | {"EVALSUITE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -51,12 +53,12 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(roomy_checkpoint_path, 
         process = start(roomy_checkpoint_path, out, home)
         assert process.stdout is not None
         before = len(lines(out))
-        stop_after = chance.randint(0, max(1, total // 12))
+        stop_after = chance.randint(0, total // KILLS + 1)
         for line in process.stdout:
-            if json.loads(line)["event"] == "plan" and stop_after == 0:
+            if json.loads(line)["event"] == "plan":
                 break
-            if len(lines(out)) >= before + stop_after:
-                break
+        while process.poll() is None and len(lines(out)) < before + stop_after:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         after = len(lines(out))
@@ -64,7 +66,9 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(roomy_checkpoint_path, 
         assert after >= before, "a record that was written is gone"
         if after == total:
             break
-    assert len(set(moments)) > 3, f"the kills did not fall into the run: {moments}"
+    assert len(moments) == KILLS and len(set(moments)) > KILLS // 2, (
+        f"the kills did not fall into the run: {moments}"
+    )
 
     last = start(roomy_checkpoint_path, out, home)
     output, errors = last.communicate()
@@ -80,9 +84,11 @@ def test_twenty_sigkills_lose_nothing_and_repeat_nothing(roomy_checkpoint_path, 
     for record in reference.records():
         other = by_place[record.task, record.sample]
         assert (other.key, other.scores, other.answer) == (record.key, record.scores, record.answer)
-        assert other.response is not None
-        assert other.response.picked == record.response.picked
-        assert other.response.logprobs == pytest.approx(record.response.logprobs, abs=1e-4)
+        if isinstance(record.response, Chosen):
+            assert other.response.picked == record.response.picked
+            assert other.response.logprobs == pytest.approx(record.response.logprobs, abs=1e-4)
+        else:
+            assert other.response == record.response
     assert resumed.manifest.run_id == reference.manifest.run_id
     assert resumed.manifest.results == reference.manifest.results
 

@@ -160,3 +160,32 @@ def test_a_tokenizer_with_neither_bos_nor_eos_cannot_start_from_nothing(checkpoi
     failure = prepared(tokens, Score(Prompt(""), "今天")).failure
     assert failure.code == "engine_failed"
     assert "BOS" in failure.message
+
+
+def test_a_byte_level_tokenizer_without_bos(checkpoint_path, tmp_path):
+    """The other family of tokenizers, as in BLOOM and Qwen: no BOS, no dummy space, raw bytes."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|End|>"], show_progress=False
+    )
+    backend.train_from_iterator([QUESTION, "The quick brown fox"], trainer)
+    folder = shutil.copytree(checkpoint_path, tmp_path / "copy")
+    (folder / "tokenizer.model").unlink()
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|End|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokens = Tokens(open_checkpoint(str(folder)))
+    assert (tokens.lead, tokens.bos, tokens.eos) == ((), "", "<|End|>")
+    assert prepared(tokens, Score(Prompt(""), "今天")).prompt == (tokens.eos_id,)
+    for prompt, answer in ((QUESTION, "印度\n"), ("The quick", " brown 🙂"), ("a", "\ufffd\nb")):
+        one = prepared(tokens, Choose(Prompt(prompt), (answer,)))
+        assert one.prompt == tokens.encode([prompt])[0]
+        assert tokens.text_after(one.prompt, one.tails[0]) == answer
+    half = tokens.encode(["你\n"])[0]
+    assert tokens.text_after(one.prompt, [half[0], half[-1], *half]) == "\ufffd\n你\n"
