@@ -204,6 +204,8 @@ def _notes(tasks: Sequence[PlannedTask], todo: Agenda) -> list[str]:
                 f"{part.name} runs on its small sample set; give real data with"
                 f" --data {part.name.partition('/')[0]}=PATH"
             )
+        if part.data.published == "differs":
+            notes.append(f"{part.name}: the data is not the published set; its checksums differ")
         if part.data.bad_rows:
             notes.append(f"{part.name}: {len(part.data.bad_rows)} bad rows left out")
     cut = sum(job.prepared.truncated > 0 for job in todo.jobs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -16,7 +17,7 @@ from evalsuite.errors import BadOption, BadTask, DataMissing, UnknownName
 from evalsuite.record import DataPart, TaskPart, digest
 from evalsuite.registry import load_task
 from evalsuite.request import Generate, Request
-from evalsuite.task import Sample, Task, Variant
+from evalsuite.task import DataSource, Sample, Task, Variant
 
 
 class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,7 @@ def plan_task(
         samples=len(chosen),
         total=len(samples),
         sample_ids_sha256=digest([s.id for s in chosen]),
-        data=_data_part(data, choice.data),
+        data=_data_part(task, data, choice.data),
         licence=task.meta.licence,
         citation=task.meta.citation,
         languages=task.meta.languages,
@@ -207,7 +208,7 @@ def _seeded(request: Request, seed: int, sample: str) -> Request:
     )
 
 
-def _data_part(data: DataFolder, path: Path | None) -> DataPart:
+def _data_part(task: Task, data: DataFolder, path: Path | None) -> DataPart:
     revision = ""
     note = data.root / "source.json"
     if path is not None and note.is_file():
@@ -219,5 +220,15 @@ def _data_part(data: DataFolder, path: Path | None) -> DataPart:
         path="sample" if path is None else str(path.resolve()),
         sha256=dict(sorted(data.sha256.items())),
         bad_rows=tuple(data.bad_rows),
+        published="unknown" if path is None else _published(task.meta.source, data),
         revision=revision,
     )
+
+
+def _published(source: DataSource, data: DataFolder) -> Literal["yes", "differs", "unknown"]:
+    if source.sha256.get("*") == data.checksum():
+        return "yes"
+    known = {name: source.sha256[name] for name in data.sha256 if name in source.sha256}
+    if any(data.sha256[name] != checksum for name, checksum in known.items()):
+        return "differs"
+    return "yes" if known else "unknown"

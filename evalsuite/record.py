@@ -88,12 +88,14 @@ class DataPart(msgspec.Struct, frozen=True, kw_only=True):
         path: as the user gave it, or ``sample`` for the set shipped with the task.
         sha256: file → checksum of every file read.
         bad_rows: rows left out with ``--skip-bad-rows``.
+        published: whether the files are the published ones, by the checksums that the task knows.
         revision: what ``evalsuite fetch`` resolved, where it fetched this folder.
     """
 
     path: str
     sha256: dict[str, str]
     bad_rows: tuple[str, ...] = ()
+    published: Literal["yes", "differs", "unknown"] = "unknown"
     revision: str = ""
 
 

@@ -60,10 +60,11 @@ class Run:
         Raises:
             RunDamaged: a line that is not a record, other than an unfinished last one.
         """
-        superseded = _superseded(self.path / RECORDS)
-        for number, line in _whole_lines(self.path / RECORDS):
+        file = self.path / RECORDS
+        superseded = _superseded(file)
+        for number, line in _whole_lines(file):
             if number not in superseded:
-                yield _decode(line, Record, self.path / RECORDS, number)
+                yield _decode(line, Record, file, number)
 
     def prefixes(self) -> dict[str, str]:
         """Prefix key → the text that stands before many samples' prompts."""

@@ -67,17 +67,15 @@ def topic(rng: Random) -> Turn:
 
 def copy(rng: Random) -> Turn:
     """Copy something out: the skill behind translation, summaries and entities."""
-    text = rng.choice(
-        [
-            lambda: "、".join(
-                rng.choice([news.person, news.org, news.date])(rng)
-                for _ in range(rng.randint(2, 5))
-            ),
-            lambda: news.entity_sentence(rng)[0],
-            lambda: pa.sentence_pair(rng)[rng.randrange(2)],
-            lambda: "".join(rng.sample(LEVEL_1, rng.randint(4, 12))),
-        ]
-    )()
+    texts: list[Callable[[], str]] = [
+        lambda: "、".join(
+            rng.choice([news.person, news.org, news.date])(rng) for _ in range(rng.randint(2, 5))
+        ),
+        lambda: news.entity_sentence(rng)[0],
+        lambda: pa.sentence_pair(rng)[rng.randrange(2)],
+        lambda: "".join(rng.sample(LEVEL_1, rng.randint(4, 12))),
+    ]
+    text = rng.choice(texts)()
     return rng.choice(["请把下面的内容原样抄写一遍：{}", "重复这句话：{}", "请抄写：\n{}"]).format(
         text
     ), text

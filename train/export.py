@@ -9,6 +9,7 @@ from pathlib import Path
 import tokenizer as tok
 import torch
 from model import count_parameters, make_model
+from sentencepiece import sentencepiece_model_pb2 as pb
 from transformers import GenerationConfig
 
 CARD = """---
@@ -53,10 +54,10 @@ def log_rows(run: Path) -> list[dict[str, float]]:
 def export(run: Path, before: Path | None, tokenizer_model: Path, folder: Path, stage: str) -> None:
     """Write every file of a checkpoint folder; `before` is the run this one went on from."""
     state = torch.load(run / "state.pt")
-    proto = tok.pb.ModelProto.FromString(tokenizer_model.read_bytes())
+    proto = pb.ModelProto.FromString(tokenizer_model.read_bytes())
     model = make_model(len(proto.pieces), seed=0)
     model.load_state_dict(state["model"])
-    model = model.to(torch.bfloat16)  # type: ignore[call-arg]
+    model = model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(
         bos_token_id=1, eos_token_id=2, pad_token_id=2, do_sample=False, max_length=4096
     )

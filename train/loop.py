@@ -58,7 +58,7 @@ def loss_of(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Tensor
     hidden, wanted = hidden[kept], wanted[kept]
     parts = [
         functional.cross_entropy(model.lm_head(h).float(), w, reduction="sum")
-        for h, w in zip(hidden.split(512), wanted.split(512), strict=True)
+        for h, w in zip(torch.split(hidden, 512), torch.split(wanted, 512), strict=True)
     ]
     return torch.stack(parts).sum() / max(1, wanted.numel())
 

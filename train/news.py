@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from hanzi import LEVEL_1
@@ -235,7 +236,7 @@ def entity_sentence(rng: Random) -> tuple[str, str]:
     """Draw (sentence, its entities in order of appearance)."""
     if rng.random() < 0.06:
         return rng.choice(_NO_ENTITY), "无"
-    draw = {
+    draw: dict[str, Callable[[Random], str]] = {
         "p": person,
         "l": lambda r: r.choice(PLACES),
         "o": org,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def bare(text: str) -> str:
     return re.sub(r"[^\w+\-*/×÷=]", "", text).lower()
 
 
-def _rows(path: Path) -> Iterator[dict[str, object]]:
+def _rows(path: Path) -> Iterator[Mapping[str, object]]:
     if path.suffix == ".jsonl":
         yield from (
             json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from words import (
@@ -139,16 +140,19 @@ COLOURS = [
     ("黄色", "yellow"),
 ]
 FIXED: list[Pair] = [
-    tuple(r.split("|"))
-    for r in """你好。|Hello.;早上好。|Good morning.;晚安。|Good night.;谢谢你。|Thank you.;谢谢你的帮助。|Thank you for your help.;对不起，我迟到了。|Sorry, I am late.;没关系。|It does not matter.;再见。|Goodbye.;
+    (zh, en)
+    for zh, _, en in (
+        r.partition("|")
+        for r in """你好。|Hello.;早上好。|Good morning.;晚安。|Good night.;谢谢你。|Thank you.;谢谢你的帮助。|Thank you for your help.;对不起，我迟到了。|Sorry, I am late.;没关系。|It does not matter.;再见。|Goodbye.;
 你叫什么名字？|What is your name?;你今年多大了？|How old are you?;你是哪国人？|Which country are you from?;现在几点了？|What time is it now?;今天星期几？|What day is it today?;祝你生日快乐。|Happy birthday to you.;新年快乐。|Happy New Year.;
 我听不懂。|I do not understand.;请再说一遍。|Please say it again.;请进。|Please come in.;请坐。|Please sit down.;请等一下。|Please wait a moment.;洗手间在哪里？|Where is the toilet?;我迷路了。|I am lost.;我饿了。|I am hungry.;我渴了。|I am thirsty.;我生病了。|I am ill.;
 我爱你。|I love you.;时间就是金钱。|Time is money.;知识就是力量。|Knowledge is power.;失败是成功之母。|Failure is the mother of success.;健康比财富更重要。|Health is more important than wealth.;太阳从东方升起。|The sun rises in the east.;地球围绕太阳转。|The earth goes around the sun.;
 外面正在下雨。|It is raining outside.;昨天下雪了。|It snowed yesterday.;祝你好运。|Good luck to you.;好久不见。|Long time no see.;你最近怎么样？|How have you been recently?;我很好，谢谢。|I am fine, thank you.;不客气。|You are welcome.;长城是世界上最长的城墙。|The Great Wall is the longest wall in the world.;
 北京是中国的首都。|Beijing is the capital of China.;春天来了，花开了。|Spring has come and the flowers are in bloom.;我同意你的看法。|I agree with you.;这是一个好主意。|This is a good idea.;火车什么时候开？|When does the train leave?;会议几点开始？|What time does the meeting start?;别担心。|Do not worry.;小心！|Be careful!""".replace(
-        "\n", ""
-    ).split(";")
-]  # type: ignore[misc]
+            "\n", ""
+        ).split(";")
+    )
+]
 
 
 def subject(rng: Random) -> Subject:
@@ -244,7 +248,8 @@ def clause(rng: Random) -> Pair:
     some = amount(rng, n)
     one = rng.choice(["这", "那"])
     one_en = {"这": "This", "那": "That"}[one]
-    [
+    some_people = amount(rng, rng.choice(PEOPLE_NOUNS))
+    forms: list[Callable[[], Pair]] = [
         lambda: (f"{w[0]}{h[0]}{a.zh}", f"{w[1]} {act(w, a)} {h[1]}"),
         lambda: (f"{w[0]}{h[0]}在{p[0]}{a.zh}", f"{w[1]} {act(w, a)} {p[2]} {h[1]}"),
         lambda: (f"{q[0]}{w[0]}去了{p[0]}", f"{w[1]} went {p[1]} {q[1]}"),
@@ -285,7 +290,7 @@ def clause(rng: Random) -> Pair:
             f"{one_en} {n.en} is {c[1]}",
         ),
         lambda: (f"{w[0]}在{p[0]}见到了{some_people[0]}", f"{w[1]} met {some_people[1]} {p[2]}"),
-        lambda: (f"{rng.choice(['今天', '昨天'])}天气{(t := rng.choice(WEATHER))[0]}", ""),
+        lambda: (f"{rng.choice(['今天', '昨天'])}天气{rng.choice(WEATHER)[0]}", ""),
         lambda: (
             f"{w[0]}帮助{o[0]}{a.zh}",
             f"{w[1]} {verb(w, 'help', 'helps')} {object_form(o)} {a.base}",
@@ -305,7 +310,6 @@ def clause(rng: Random) -> Pair:
             f"{w[1]} {verb(w, 'think', 'thinks')} that {n.plural} are very {adj[1]}",
         ),
     ]
-    some_people = amount(rng, rng.choice(PEOPLE_NOUNS))
     zh, en = rng.choice(forms)()
     if not en:
         t = next(t for t in WEATHER if zh.endswith(t[0]))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evalsuite.evaluation import Settings
     from evalsuite.plan import PlannedTask, TaskChoice
     from evalsuite.report.displays import Display
+    from evalsuite.store import Run
 
 
 class DisplayChoice(enum.StrEnum):
@@ -79,7 +80,7 @@ def run(
 ) -> int:
     """Run tasks on checkpoints. The same command resumes a run that was stopped."""
     from evalsuite.contestant import EngineOptions, find_contestants
-    from evalsuite.evaluation import Settings
+    from evalsuite.evaluation import Settings, failed_samples
     from evalsuite.plan import plan_task
     from evalsuite.report.displays import open_display
 
@@ -111,13 +112,13 @@ def run(
         retry_failed=retry_failed,
         command=("evalsuite", *sys.argv[1:]),
     )
-    worst = 0
-    for contestant in contestants:
-        if dry_run:
+    if dry_run:
+        for contestant in contestants:
             _show_plan(contestant, planned, settings, shown)
-        else:
-            worst = max(worst, _run_one(contestant, planned, settings, shown, no_cache=no_cache))
-    return worst
+        return 0
+    runs = [_run_one(c, planned, settings, shown, no_cache=no_cache) for c in contestants]
+    shown.status(f"next: {_next_command([str(run.path) for run in runs])}")
+    return 3 if any(failed_samples(run.manifest.results) for run in runs) else 0
 
 
 def _names(tasks: str) -> list[str]:
@@ -166,9 +167,9 @@ def _run_one(
     display: Display,
     *,
     no_cache: bool,
-) -> int:
+) -> Run:
     from evalsuite.cache import AnswerCache, home
-    from evalsuite.evaluation import evaluate, failed_samples, finished_run, new_manifest
+    from evalsuite.evaluation import evaluate, finished_run, new_manifest
 
     manifest = new_manifest(contestant, planned, settings)
     run = finished_run(manifest, settings)
@@ -187,7 +188,13 @@ def _run_one(
                 display.status(f"note: {cache.problem}")
             cache.close()
     display.results(run.manifest, run.path)
-    return 3 if failed_samples(run.manifest.results) else 0
+    return run
+
+
+def _next_command(runs: list[str]) -> str:
+    if len(runs) > 1:
+        return shlex.join(["evalsuite", "compare", runs[0], runs[-1]])
+    return shlex.join(["evalsuite", "show", runs[0]]) + " --by TAG"
 
 
 def _show_plan(

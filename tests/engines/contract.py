@@ -84,6 +84,15 @@ def assert_same(left: dict, right: dict) -> None:
         assert one == other, name
 
 
+def refuse_retries(monkeypatch) -> None:
+    """Let a fault in a batch surface, which the engine would otherwise survive row by row."""
+
+    def describe(fault):
+        raise fault
+
+    monkeypatch.setattr("evalsuite.engines._batching.describe", describe)
+
+
 class EngineContract:
     """The contract, as tests.
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
-from contract import HEADER, ask
+from contract import HEADER, ask, refuse_retries
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -21,6 +21,13 @@ from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.request import Generate, Prompt, Sampling
 
 PROMPTS = ["The quick", "今天天气很好，我们去", "题目：水稻\n答案是：", "5", HEADER + "题目："]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_retries():
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_retries(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,20 @@ def test_greedy_text_is_that_of_generate_behind_a_shared_prefix(engine):
     assert len({p[:_LEAST_SHARED] for p in ids}) == 1
     alone = [theirs(engine, [p], max_new_tokens=30)[0] for p in ids]
     assert [answer.token_ids for answer in answers] == alone
+
+
+def test_rows_that_end_early_leave_the_batch_as_it_was(engine):
+    """Every answer with a limit of its own, in one batch of prompts of many lengths."""
+    limits = [7, 1, 30, 12, 30, 2, 19, 25]
+    asked = {
+        str(at): Generate(Prompt(PROMPTS[at % 5] + "天" * at), Sampling(max_tokens=limit))
+        for at, limit in enumerate(limits)
+    }
+    answers = ask(engine, asked)
+    for prepared in engine.prepare(list(asked), list(asked.values())):
+        limit = prepared.request.sampling.max_tokens
+        alone = theirs(engine, [prepared.prompt], max_new_tokens=limit)[0]
+        assert answers[prepared.name].token_ids == alone
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

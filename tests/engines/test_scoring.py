@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from contract import ALL, CHOOSE, HEADER, QUESTION, SCORE, ask
+from contract import ALL, CHOOSE, HEADER, QUESTION, SCORE, ask, refuse_retries
 
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines._batching import Budget
@@ -15,6 +15,13 @@ from evalsuite.engines._scoring import score
 from evalsuite.engines.base import Prepared
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.request import Choose, Chosen, Prompt, Score
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_retries():
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_retries(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,17 @@ def test_a_greedy_continuation_is_known_as_such(engine):
         asked = Prepared("x", request, "k", prompt=prompt, tails=(candidate,))
         [(_, answer)] = engine.answer([asked])
         assert answer.greedy is expected
+
+
+def test_one_text_split_everywhere(engine):
+    """Rows that are alike for longer than the prompts of some of them."""
+    text = HEADER + QUESTION
+    asked = {str(at): Score(Prompt(text[:at]), text[at:]) for at in range(len(text) - 1, -1, -5)}
+    answers = ask(engine, asked)
+    for prepared in engine.prepare(list(asked), list(asked.values())):
+        [tail] = prepared.tails
+        expected, _ = plain_logprob(engine._model._module, prepared.prompt, tail)
+        assert answers[prepared.name].logprob == pytest.approx(expected, rel=1e-6, abs=1e-5)
 
 
 ARCHITECTURES = {
