@@ -58,7 +58,7 @@ class AnswerCache:
             marks = ",".join("?" * len(part))
             query = f"SELECT key, answer FROM answers WHERE key IN ({marks})"
             for key, answer in self._execute(query, part):
-                with contextlib.suppress(msgspec.DecodeError):
+                with contextlib.suppress(msgspec.DecodeError, TypeError):
                     found[key] = lines.decode(answer, Response)  # type: ignore[arg-type]
         return found
 
@@ -69,7 +69,7 @@ class AnswerCache:
         rows = [(key, lines.encode(answer)) for key, answer in answers.items()]
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
             self._database.execute("COMMIT")
         except sqlite3.Error as fault:
             self._give_up(None, fault)

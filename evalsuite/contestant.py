@@ -54,13 +54,18 @@ def find_contestants(models: Sequence[str], options: EngineOptions) -> list[Cont
                 where="--engine",
                 hint="give --model replay:FILE for each",
             )
-        return [_replayed(Path(options.engine.removeprefix(REPLAY)), Path(models[0]).name)]
+        return [_replayed(_file(options.engine), Path(models[0]).name)]
     return [
-        _replayed(Path(model.removeprefix(REPLAY)), "")
+        _replayed(_file(model), "")
         if model.startswith(REPLAY)
         else _checkpoint(model, options)
         for model in dict.fromkeys(models)
     ]
+
+
+def _file(name: str) -> Path:
+    """The file of ``replay:FILE``; a shell leaves a ``~`` after a colon alone."""
+    return Path(name.removeprefix(REPLAY)).expanduser()
 
 
 def _replayed(file: Path, name: str) -> Contestant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
@@ -123,7 +124,8 @@ def _cache() -> Finding:
     file = folder / "answers.sqlite"
     count = 0
     if file.is_file():
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
+        source = f"{file.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(source, uri=True)) as database:
             count = database.execute("SELECT count(*) FROM answers").fetchone()[0]
     free = shutil.disk_usage(folder).free / 2**30
     return Finding("cache", "works", f"{folder}, {count} answers, {free:.0f} GiB free")

@@ -225,7 +225,7 @@ def _warnings(manifest: RunManifest) -> list[str]:
         if result.truncated:
             share = result.truncated / max(result.samples, 1)
             warnings.append(
-                f"{name}: {result.truncated} answers ({share:.0%}) were cut off at the token limit"
+                f"{name}: answers cut off at the token limit: {result.truncated} ({share:.0%})"
             )
         bad = next(p for p in manifest.tasks if p.name == name).data.bad_rows
         if bad:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from evalsuite import lines
 from evalsuite.files import writing
 from evalsuite.record import Interval, Record, RunManifest
 from evalsuite.request import Chosen, Generated, Scored
@@ -21,7 +22,7 @@ class RunFrames(msgspec.Struct, frozen=True):
 
     Attributes:
         records: one row a sample: task, sample, ``tag.NAME``…, prompt, target, output, answer,
-            finish_reason, prompt_tokens, output_tokens, error, cached, ``score.NAME``….
+            finish_reason, prompt_tokens, output_tokens, logprobs, error, cached, ``score.NAME``….
         scores: one row a task, metric and group: task, metric, tag, group (both empty for the
             whole task), value, low, high, n. Fractions in 0..1, points as they are.
     """
@@ -109,7 +110,7 @@ def _score_row(task: str, metric: str, tag: str, group: str, i: Interval) -> dic
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else lines.encode(value).decode()
 
 
 def _safe(text: str) -> str:

@@ -34,7 +34,7 @@ def decode(line: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(line, type=kind)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
             plain = json.loads(line)
         except (ValueError, RecursionError) as fault:

@@ -107,7 +107,7 @@ def open_data(task: Task, path: Path | None, *, skip_bad_rows: bool = False) -> 
 
 def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sample]:
     """All samples of the data, or of the subset asked for; at least one, with unique ids."""
-    samples = list(task.samples(data))
+    samples = [_sound(sample, choice) for sample in task.samples(data)]
     if not samples:
         raise DataMissing(
             "no samples in the data", where=str(data.path), hint=f"expected {data.layout}"
@@ -123,6 +123,19 @@ def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sampl
     if choice.subset not in values:
         raise UnknownName("subset", choice.subset, values, where=f"task {choice.name}")
     return [sample for sample in samples if choice.subset in sample.tags.values()]
+
+
+def _sound(sample: Sample, choice: TaskChoice) -> Sample:
+    """The sample, if the journal can hold it; better refused now than after the last answer."""
+    try:
+        msgspec.convert(msgspec.to_builtins(sample), Sample)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise BadTask(
+            f"the sample {sample.id!r} is not made of JSON values: {fault}",
+            where=f"task {choice.name}",
+            hint="ids and tags are texts; see evalsuite/task.py",
+        ) from None
+    return sample
 
 
 def stratified(
@@ -143,7 +156,7 @@ def stratified(
 
     strata: dict[str, list[Sample]] = {}
     for sample in samples:
-        stratum = "|".join(f"{tag}={value}" for tag, value in sorted(sample.tags.items()))
+        stratum = ascii(sorted(sample.tags.items()))
         strata.setdefault(stratum, []).append(sample)
     quota = {name: limit * len(members) / len(samples) for name, members in strata.items()}
     take = {name: int(share) for name, share in quota.items()}

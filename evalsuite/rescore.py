@@ -41,6 +41,12 @@ def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) 
         nonlocal changed
         for record in run.records():
             task, samples = planned[record.task]
+            if record.sample not in samples:
+                raise RunsIncomparable(
+                    f"the task has no sample {record.sample!r} any more",
+                    where=f"task {record.task}",
+                    hint="its reading of the data has changed; run again",
+                )
             fresh = scored(task, task.samples[samples[record.sample]], record)
             changed += (fresh.scores, fresh.error) != (record.scores, record.error)
             yield fresh

@@ -16,11 +16,12 @@ import msgspec
 from evalsuite.cache import AnswerCache
 from evalsuite.engines.base import Engine, Prepared
 from evalsuite.errors import EngineFailed, EvalsuiteError
+from evalsuite.metrics.metric import Metric
 from evalsuite.plan import PlannedTask
 from evalsuite.record import Record, digest
 from evalsuite.request import Chosen, Failure, Prompt, Response, Scored
 from evalsuite.store import Journal
-from evalsuite.task import Sample
+from evalsuite.task import Outcome, Sample
 
 PREFIX_KEY_LENGTH = 12
 
@@ -194,13 +195,24 @@ def scored(planned: PlannedTask, sample: Sample, record: Record) -> Record:
     if record.response is None:
         return record
     try:
-        outcome = planned.task.score(sample, record.response)
+        outcome = _checked(planned.task.score(sample, record.response), planned.part.metrics)
     except Exception as fault:
         error = Failure("scorer_failed", f"{type(fault).__name__}: {fault}")
         return msgspec.structs.replace(record, scores={}, answer=None, error=error)
     return msgspec.structs.replace(
         record, scores=outcome.scores, answer=outcome.answer, target=sample.target, error=None
     )
+
+
+def _checked(outcome: Outcome, metrics: Sequence[Metric]) -> Outcome:
+    """The outcome as the journal will give it back; raises where it could not, or lacks a score."""
+    plain = msgspec.convert(msgspec.to_builtins(outcome), Outcome)
+    for name, value in plain.scores.items():
+        if not all(map(math.isfinite, value if isinstance(value, list) else [value])):
+            raise ValueError(f"the score {name} is {value}")
+    if missing := {metric.source for metric in metrics} - plain.scores.keys():
+        raise ValueError(f"it gives no score {', '.join(sorted(missing))}")
+    return plain
 
 
 def _prefixes(jobs: Sequence[Job]) -> dict[str, str]:

@@ -94,12 +94,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--seed", type=int, default=987654)
     parser.add_argument("--show", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", default=[*TASKS, *CATEGORIES])
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.folder)
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32).eval()
     chat = json.loads((args.folder / "evalsuite.json").read_text())["chat_template"] is not None
-    names = [*TASKS, *list(CATEGORIES)]
-    for name in names:
+    for name in args.kinds:
         rng = Random(args.seed)
         pairs = [
             CATEGORIES[name](rng) if name in CATEGORIES else sft_pair(rng, name)

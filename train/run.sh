@@ -14,5 +14,5 @@ $python pretrain.py --tokenizer "$t" --out "$work/pt1" --seed 11 --lr 3e-3 --war
 $python pretrain.py --tokenizer "$t" --out "$work/pt2" --start "$work/pt1/state.pt" --seed 12 --lr 2.5e-3 --batch 4 --steps 1400
 $python export.py "$work/pt2" checkpoints/tiny-pt --before "$work/pt1" --tokenizer "$t" --stage pt
 # SFT
-$python finetune.py --tokenizer "$t" --out "$work/sft" --start "$work/pt2/state.pt" --seed 22 --lr 2e-3 --warmup 80 --batch 4 --steps SFT_STEPS
+$python finetune.py --tokenizer "$t" --out "$work/sft" --start "$work/pt2/state.pt" --seed 22 --lr 2e-3 --warmup 80 --batch 4 --steps 1647
 $python export.py "$work/sft" checkpoints/tiny-sft --tokenizer "$t" --stage sft

@@ -118,7 +118,10 @@ def run(
         return 0
     runs = [_run_one(c, planned, settings, shown, no_cache=no_cache) for c in contestants]
     shown.status(f"next: {_next_command([str(run.path) for run in runs])}")
-    return 3 if any(failed_samples(run.manifest.results) for run in runs) else 0
+    failed = sum(failed_samples(run.manifest.results) for run in runs)
+    if failed:
+        shown.status(f"samples without a score: {failed}; ask them again with --retry-failed")
+    return 3 if failed else 0
 
 
 def _names(tasks: str) -> list[str]:
@@ -176,7 +179,8 @@ def _run_one(
     if run is not None:
         display.status(f"{manifest.run_id} is complete; nothing to compute")
     else:
-        cache = AnswerCache(None if no_cache else home() / "answers.sqlite")
+        keep = not no_cache and contestant.engine["name"] != "replay"
+        cache = AnswerCache(home() / "answers.sqlite" if keep else None)
         try:
             run = evaluate(manifest, planned, contestant.open_engine, settings, cache, display)
         except KeyboardInterrupt:

@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison, *, by: str = "") -> None:
     for task in comparison.tasks:
         for place, metric in enumerate(_main_first(task)):
             found = task.differences[metric.name]
-            head = [task.task if place == 0 else "", metric.name, *([""] if by else [])]
+            head = [visible(task.task) if place == 0 else "", metric.name, *([""] if by else [])]
             table.add_row(*head, *_cells(found, metric), style="bold" if place == 0 else "dim")
         for group, found in task.by_tag.get(by, {}).items():
             table.add_row("", "", visible(group), *_cells(found, task.metric))
@@ -48,7 +48,7 @@ def print_comparison(comparison: Comparison, *, by: str = "") -> None:
             more = (
                 f" and {len(task.regressed) - _NAMED} more" if len(task.regressed) > _NAMED else ""
             )
-            print(f"{task.task}: worse on {visible(some)}{more}")
+            print(f"{visible(task.task)}: worse on {visible(some)}{more}")
 
 
 def print_verdict(verdict: Verdict, comparison: Comparison) -> None:

@@ -165,7 +165,7 @@ class RichDisplay:
         self._bars: dict[str, Any] = {}
 
     def status(self, text: str) -> None:
-        self._console.print(text, style="dim", markup=False)
+        self._console.print(visible(text), style="dim", markup=False, emoji=False)
 
     def plan(self, outlook: Outlook) -> None:
         from rich import progress
@@ -184,7 +184,7 @@ class RichDisplay:
         )
         for name, tally in self._tallies.items():
             self._bars[name] = self._progress.add_task(
-                name, total=tally.total, score="", trouble="", rate="", start=False
+                visible(name), total=tally.total, score="", trouble="", rate="", start=False
             )
         self._progress.start()
 

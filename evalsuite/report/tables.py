@@ -45,7 +45,7 @@ def print_results(manifest: RunManifest, path: Path) -> None:
             continue
         for place, metric in enumerate(_main_first(part)):
             interval = result.metrics[metric.name]
-            head = [part.name, part.variant, str(part.num_fewshot)] if place == 0 else ["", "", ""]
+            head = [visible(part.name), part.variant, str(part.num_fewshot)] if place == 0 else ["", "", ""]
             tail = [str(interval.n), str(sum(result.errors.values())), str(result.truncated)]
             tail.append(shown(result.extracted, "percent"))
             bold = "bold" if place == 0 else "dim"
@@ -60,7 +60,7 @@ def print_results(manifest: RunManifest, path: Path) -> None:
     print_table(table)
     for warning in manifest.warnings:
         print(f"warning: {visible(warning)}")
-    print(f"run: {path}")
+    print(f"run: {visible(str(path))}")
 
 
 def print_breakdown(manifest: RunManifest, tag: str) -> None:
@@ -80,7 +80,7 @@ def print_breakdown(manifest: RunManifest, tag: str) -> None:
         known |= groups.keys()
         for group, interval in sorted(groups.get(tag, {}).items()):
             score = shown_interval(interval, unit)
-            table.add_row(part.name, visible(group), score, str(interval.n))
+            table.add_row(visible(part.name), visible(group), score, str(interval.n))
     if tag not in known:
         raise UnknownName("tag", tag, known, where="--by")
     print_table(table)
@@ -90,9 +90,11 @@ def print_table(table: Any) -> None:
     """Print a rich table on standard output, at least wide enough for its columns in a pipe."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    # Cells hold names from data and model cards; they are text, never rich's markup.
+    literal: Any = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**literal)
     if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+        console = Console(**literal, width=160)
     console.print(table)
 
 
