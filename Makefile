@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
-GATED := classification_zh,extraction_zh,cmath
+GATED := classification_zh,extraction_zh,open_zh,summarization_zh,translation
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help demo test check format docs clean

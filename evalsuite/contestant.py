@@ -56,9 +56,7 @@ def find_contestants(models: Sequence[str], options: EngineOptions) -> list[Cont
             )
         return [_replayed(_file(options.engine), Path(models[0]).name)]
     return [
-        _replayed(_file(model), "")
-        if model.startswith(REPLAY)
-        else _checkpoint(model, options)
+        _replayed(_file(model), "") if model.startswith(REPLAY) else _checkpoint(model, options)
         for model in dict.fromkeys(models)
     ]
 

@@ -218,9 +218,7 @@ class _PlaceAndError(_Place):
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
     """Write ``run.json`` atomically, readable by people too."""
-    write_atomically(
-        folder / MANIFEST, msgspec.json.format(lines.encode(manifest), indent=1) + b"\n"
-    )
+    write_atomically(folder / MANIFEST, lines.pretty(manifest) + b"\n")
 
 
 def replace_records(run: Run, records: Iterator[Record]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 import numpy as np
 
+from evalsuite import lines
 from evalsuite.metrics.formulas import formula
 from evalsuite.record import Record, RunManifest, TaskPart
 from evalsuite.report.tables import print_results, shown
@@ -257,7 +258,7 @@ class JsonDisplay:
         )
 
     def _emit(self, event: str, **values: Any) -> None:
-        finite = _without_nan({"event": event, **values})
+        finite = lines.null_for_nan({"event": event, **values})
         print(json.dumps(finite, ensure_ascii=True, allow_nan=False), flush=True)
 
 
@@ -292,13 +293,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(entry) for entry in value]
-    return value

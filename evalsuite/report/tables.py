@@ -45,7 +45,11 @@ def print_results(manifest: RunManifest, path: Path) -> None:
             continue
         for place, metric in enumerate(_main_first(part)):
             interval = result.metrics[metric.name]
-            head = [visible(part.name), part.variant, str(part.num_fewshot)] if place == 0 else ["", "", ""]
+            head = (
+                [visible(part.name), part.variant, str(part.num_fewshot)]
+                if place == 0
+                else ["", "", ""]
+            )
             tail = [str(interval.n), str(sum(result.errors.values())), str(result.truncated)]
             tail.append(shown(result.extracted, "percent"))
             bold = "bold" if place == 0 else "dim"
