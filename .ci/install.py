@@ -20,7 +20,7 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 def main() -> None:
     """Create the environment, then torch, then everything else."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (this file runs before anything is installed)
         sys.exit(f"evalsuite needs Python 3.11 or newer, this is {sys.version.split()[0]}")
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv")
     extras = sys.argv[2] if len(sys.argv) > 2 else "test"

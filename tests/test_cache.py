@@ -27,6 +27,20 @@ responses = st.one_of(
 )
 
 
+@pytest.fixture
+def opened():
+    """Opens caches, and closes them in the end."""
+    caches: list[AnswerCache] = []
+
+    def open_cache(file: Path | None) -> AnswerCache:
+        caches.append(AnswerCache(file))
+        return caches[-1]
+
+    yield open_cache
+    for cache in caches:
+        cache.close()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text("0123456789abcdef", min_size=1), responses, max_size=9))
 def test_what_was_put_is_got_and_nothing_else(answers):
@@ -40,25 +54,25 @@ def test_what_was_put_is_got_and_nothing_else(answers):
         again.close()
 
 
-def test_more_keys_than_one_query_holds(tmp_path):
-    cache = AnswerCache(tmp_path / "answers.sqlite")
+def test_more_keys_than_one_query_holds(tmp_path, opened):
+    cache = opened(tmp_path / "answers.sqlite")
     cache.put({str(n): Generated(str(n)) for n in range(1203)})
     found = cache.get(str(n) for n in range(2000))
     assert found == {str(n): Generated(str(n)) for n in range(1203)}
 
 
-def test_without_a_file_it_forgets():
-    cache = AnswerCache(None)
+def test_without_a_file_it_forgets(opened):
+    cache = opened(None)
     cache.put({"a": Generated("x")})
     assert cache.get(["a"]) == {}
     assert cache.problem == ""
 
 
-def test_a_second_run_computes_nothing_and_equals_the_first(tmp_path):
+def test_a_second_run_computes_nothing_and_equals_the_first(tmp_path, opened):
     tasks, file = write_sums(tmp_path, 9), tmp_path / "answers.sqlite"
-    first = take(AddingEngine(), tasks, tmp_path / "one", cache=AnswerCache(file))
+    first = take(AddingEngine(), tasks, tmp_path / "one", cache=opened(file))
     idle, display = AddingEngine(), Quiet()
-    second = take(idle, tasks, tmp_path / "two", cache=AnswerCache(file), display=display)
+    second = take(idle, tasks, tmp_path / "two", cache=opened(file), display=display)
     assert idle.asked == []
     assert (display.outlook.to_ask, display.outlook.tasks[0].cached) == (0, 9)
     assert second.manifest.counts == {"asked": 0, "from_cache": 9}
@@ -102,22 +116,22 @@ def in_its_place_a_folder(file: Path) -> None:
     "ruin",
     [ruin_everything, ruin_the_middle, cut_short, lose_the_table, in_its_place_a_folder],
 )
-def test_a_ruined_cache_is_a_note_and_the_run_goes_on(tmp_path, ruin):
+def test_a_ruined_cache_is_a_note_and_the_run_goes_on(tmp_path, ruin, opened):
     tasks, file = write_sums(tmp_path, 200), tmp_path / "home" / "answers.sqlite"
-    cache = AnswerCache(file)
+    cache = opened(file)
     whole = take(AddingEngine(), tasks, tmp_path / "one", cache=cache)
     cache.close()
     ruin(file)
-    cache = AnswerCache(file)
+    cache = opened(file)
     run = take(AddingEngine(), tasks, tmp_path / "two", cache=cache)
     assert cache.problem.startswith("the answer cache is off")
     assert run.manifest.results == whole.manifest.results
     assert cache.get(["a"]) == {}
 
 
-def test_a_file_where_its_folder_should_be(tmp_path):
+def test_a_file_where_its_folder_should_be(tmp_path, opened):
     (tmp_path / "home").write_text("")
-    cache = AnswerCache(tmp_path / "home" / "answers.sqlite")
+    cache = opened(tmp_path / "home" / "answers.sqlite")
     assert str(tmp_path / "home") in cache.problem
     cache.put({"a": Generated("x")})
     assert cache.get(["a"]) == {}
@@ -127,18 +141,18 @@ def test_a_file_where_its_folder_should_be(tmp_path):
     "row",
     [b"", b"{", b"null", b"[]", b'{"type":"other"}', b'{"type":"generated","text":"\xff"}', 7, None],
 )  # fmt: skip
-def test_a_row_that_is_no_answer_is_computed_again_and_replaced(tmp_path, row):
+def test_a_row_that_is_no_answer_is_computed_again_and_replaced(tmp_path, row, opened):
     tasks, file = write_sums(tmp_path, 4), tmp_path / "answers.sqlite"
-    take(AddingEngine(), tasks, tmp_path / "one", cache=AnswerCache(file))
+    take(AddingEngine(), tasks, tmp_path / "one", cache=opened(file))
     with sqlite3.connect(file) as database:
         place = "key = (SELECT min(key) FROM answers)"
         database.execute(f"UPDATE answers SET answer = ? WHERE {place}", (row,))
     database.close()
-    engine, cache = AddingEngine(), AnswerCache(file)
+    engine, cache = AddingEngine(), opened(file)
     take(engine, tasks, tmp_path / "two", cache=cache)
     assert (len(engine.asked), cache.problem) == (1, "")
     idle = AddingEngine()
-    take(idle, tasks, tmp_path / "three", cache=AnswerCache(file))
+    take(idle, tasks, tmp_path / "three", cache=opened(file))
     assert idle.asked == []
 
 
@@ -158,13 +172,13 @@ print(cache.get(["new"]), bool(cache.problem))
 
 
 @pytest.mark.parametrize("protected", ["file", "folder"])
-def test_a_cache_that_may_not_be_written_is_a_note(protected):
+def test_a_cache_that_may_not_be_written_is_a_note(protected, opened):
     """As another user than root, to whom permissions apply; pytest's own folder is closed to them."""
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o777)
         file = folder / "home" / "answers.sqlite"
-        cache = AnswerCache(file)
+        cache = opened(file)
         cache.put({"old": Generated("old")})
         cache.close()
         file.chmod(0o444)
@@ -179,7 +193,7 @@ def test_a_cache_that_may_not_be_written_is_a_note(protected):
         shutil.rmtree(folder)
 
 
-def test_many_processes_share_it(tmp_path):
+def test_many_processes_share_it(tmp_path, opened):
     """All open it at the same moment and put 100 keys of their own and 100 that all share."""
     code = """
 import sys
@@ -217,7 +231,7 @@ print(cache.problem)
         output, errors = process.communicate(timeout=60)
         assert (output, errors) == ("\n", "")
     expected = [f"{me}-{n}" for me in [*range(6), "all"] for n in range(100)]
-    assert AnswerCache(file).get(expected) == {key: Generated(key) for key in expected}
+    assert opened(file).get(expected) == {key: Generated(key) for key in expected}
 
 
 def test_its_home_is_chosen_by_the_environment(monkeypatch, tmp_path):

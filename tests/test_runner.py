@@ -125,6 +125,7 @@ def test_a_log_likelihood_that_is_no_number_is_an_error_record(tmp_path, variant
     again = take(sound, tasks, tmp_path / "out", cache=cache, retry_failed=True)
     assert len(sound.asked) == 3, "a failure came out of the cache"
     assert again.manifest.results["quiz"].errors == {}
+    cache.close()
 
 
 def test_only_failed_samples_are_asked_again(tmp_path):

@@ -82,9 +82,12 @@ class Tally:
         self._metric = next(m for m in part.metrics if m.name == part.main_metric)
         self._sums: dict[str, Any] = {}
         self._scored = 0
+        self._begun = math.nan
 
     def add(self, record: Record) -> None:
         """Count one finished sample."""
+        if self.count == 0:
+            self._begun = time.monotonic()
         self.count += 1
         self.errors += record.error is not None
         response = record.response
@@ -96,6 +99,11 @@ class Tally:
         vector = np.asarray([value, 1.0] if isinstance(value, (int, float)) else value, dtype=float)
         group = record.tags.get(self._metric.macro_over, "") if self._metric.macro_over else ""
         self._sums[group] = self._sums.get(group, 0.0) + vector
+
+    def rate(self) -> float:
+        """Samples a second since the task's first one; nan before the second."""
+        seconds = time.monotonic() - self._begun
+        return (self.count - 1) / seconds if self.count > 1 and seconds > 0 else math.nan
 
     def score(self) -> str:
         """The main metric so far, with a normal-approximation 95% half-width for a mean."""
@@ -115,13 +123,13 @@ class PlainDisplay:
 
     def __init__(self) -> None:
         self._tallies: dict[str, Tally] = {}
-        self._begun = self._last = time.monotonic()
+        self._last = time.monotonic()
 
     def status(self, text: str) -> None:
         _say(text)
 
     def plan(self, outlook: Outlook) -> None:
-        self._begun = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._tallies = _tallies(outlook)
         _print_plan(outlook)
 
@@ -131,14 +139,13 @@ class PlainDisplay:
         now = time.monotonic()
         if tally.count == tally.total or now - self._last > _LINE_SECONDS:
             self._last = now
-            _say(self._line(tally, now))
+            _say(self._line(tally))
 
-    def _line(self, tally: Tally, now: float) -> str:
-        done = sum(t.count for t in self._tallies.values())
-        total = sum(t.total for t in self._tallies.values())
-        rate = done / max(now - self._begun, 1e-9)
-        parts = [f"{tally.part.name} {tally.count}/{tally.total}", f"{rate:.1f}/s"]
-        parts.append(f"ETA {_clock((total - done) / max(rate, 1e-9))}")
+    def _line(self, tally: Tally) -> str:
+        parts = [f"{tally.part.name} {tally.count}/{tally.total}"]
+        rate = tally.rate()
+        if not math.isnan(rate):
+            parts.append(f"{rate:.1f}/s  ETA {_clock((tally.total - tally.count) / rate)}")
         if score := tally.score():
             parts.append(f"{tally.part.main_metric} {score}")
         if tally.errors:
@@ -197,11 +204,11 @@ class RichDisplay:
             self._progress.start_task(bar)
         trouble = [f"{tally.errors} errors"] if tally.errors else []
         trouble += [f"{tally.truncated} truncated"] if tally.truncated else []
-        speed = self._progress.tasks[bar].speed
+        rate = tally.rate()
         self._progress.update(
             bar,
             completed=tally.count,
-            rate=f"{speed:.1f}/s" if speed else "",
+            rate="" if math.isnan(rate) else f"{rate:.1f}/s",
             score=tally.score(),
             trouble=", ".join(trouble),
         )
