@@ -58,7 +58,7 @@ def load_run(path: Path | str) -> RunFrames:
     import pandas as pd
 
     run = open_run(path)
-    records = pd.DataFrame([_row(record) for record in run.records()])
+    records = pd.DataFrame(_alike([_row(record) for record in run.records()]))
     return RunFrames(run.manifest, records, pd.DataFrame(_score_rows(run.manifest)))
 
 
@@ -72,6 +72,24 @@ def _row(record: Record) -> dict[str, Any]:
     row["cached"] = record.cached
     row |= {f"score.{name}": value for name, value in record.scores.items()}
     return row
+
+
+def _alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in which each score is a number everywhere or its statistics everywhere.
+
+    A column of a Parquet file has one type; a plain number v stands for the statistics ``[v, 1]``.
+    """
+    statistics = {
+        name
+        for row in rows
+        for name, value in row.items()
+        if name.startswith("score.") and isinstance(value, list)
+    }
+    for row in rows:
+        for name in statistics & row.keys():
+            if not isinstance(row[name], list):
+                row[name] = [row[name], 1.0]
+    return rows
 
 
 def _response(record: Record) -> dict[str, Any]:

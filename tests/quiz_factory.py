@@ -68,7 +68,7 @@ class Quiz(Task):
             return Choose(prompt, ("A", "B"))
         if variant == "score":
             return Score(prompt, str(sample.target))
-        return Generate(prompt, Sampling(temperature=0.8 if variant == "sampled" else 0.0))
+        return Generate(prompt, Sampling(max_tokens=16, temperature=0.8 if variant == "sampled" else 0.0))
 
     def score(self, sample, response):
         text = response.text if isinstance(response, Generated) else ""
@@ -120,7 +120,9 @@ def write_sums(folder: Path, count: int) -> list[PlannedTask]:
     return plan_quiz(folder, write_rows(folder / "data" / "quiz.jsonl", sums(count)))
 
 
-def plan_quiz(folder: Path, data: Path, variant: str = "ask", **more: Any) -> list[PlannedTask]:
+def plan_quiz(
+    folder: Path, data: Path | None, variant: str = "ask", **more: Any
+) -> list[PlannedTask]:
     choice = TaskChoice(label="quiz", variant=variant, data=data)
     return [plan_task(choice, task_path=(folder,), **more)]
 

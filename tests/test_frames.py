@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs_factory import make_part, make_record, make_run, on_disk
 
@@ -89,9 +89,7 @@ def shown(value: str) -> str:
     return "".join(f"\\u{ord(c):04x}" if 0xD800 <= ord(c) < 0xE000 else c for c in value)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None)
 @given(records)
 def test_hostile_texts_survive_parquet(tmp_path_factory, records):
     folder = tmp_path_factory.mktemp("hostile")
@@ -154,6 +152,14 @@ def test_tasks_with_other_tags_and_scores_stand_in_one_table(tmp_path):
     assert rows[1]["tag.subject"] is None
     assert rows[1]["score.bleu"] == [3.0, 4.0]
     assert rows[1]["score.accuracy"] is None
+
+
+def test_numbers_and_statistics_of_one_name_stand_in_one_column(tmp_path):
+    """Both are legal for a sample, and ``v`` means ``[v, 1]`` (see Metric)."""
+    records = [make_record("a", 1.0), make_record("b", [0.0, 0.0]), make_record("c", None)]
+    rows, scores = parquet(on_disk(make_run("m", records), tmp_path / "runs"), tmp_path / "p")
+    assert [row["score.accuracy"] for row in rows] == [[1.0, 1.0], [0.0, 0.0], None]
+    assert scores[0]["value"] == 1.0
 
 
 def test_nothing_measured_is_nan_and_no_records_are_no_rows(tmp_path):
