@@ -35,7 +35,7 @@ def main() -> None:
 def _install_torch(pip: list[str]) -> None:
     pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     wanted = next(line for line in pins if line.startswith("torch=="))
-    if subprocess.run([*pip, "show", "--quiet", "torch"], check=False).returncode == 0:
+    if subprocess.run([*pip, "show", "torch"], capture_output=True, check=False).returncode == 0:
         return
     print(f"installing {wanted}", flush=True)
     if shutil.which("nvidia-smi") is None and sys.platform == "linux":
