@@ -19,8 +19,8 @@ chat_template. The one thing that ``train/`` and ``evalsuite/`` share."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _PARTS = (
     "*.safetensors",
-    "*.bin",
-    "*.pt",
+    "pytorch_model*.bin",
+    "adapter_model.bin",
     "*.json",
     "*.jinja",
     "*.model",
@@ -28,7 +28,7 @@ _PARTS = (
     "*.tiktoken",
     "*.py",
 )
-_IGNORED = {CARD, "trainer_state.json", "training_args.bin"}
+_IGNORED = {CARD, "trainer_state.json", "optimizer.safetensors"}
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -38,6 +38,9 @@ SAMPLE_CODES: dict[str, str] = {
     "scorer_failed": "the task's scorer raised on this answer",
 }
 
+ENGINE_CODES = frozenset({"out_of_memory", "engine_failed"})
+"""Sample codes for which the engine is to blame: `evalsuite run` then exits with 4."""
+
 
 class EvalsuiteError(Exception):
     """Base of all errors: *what* was wrong, *where*, and *what to do*.

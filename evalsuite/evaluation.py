@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import platform
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def evaluate(
             raise
         manifest.counts = {"asked": todo.to_ask, "from_cache": len(todo.cached)}
         manifest.seconds = watch.seconds
+        manifest.finished = _now()
         finish(Run(folder, manifest))
         return Run(folder, manifest)
 
@@ -164,7 +166,6 @@ def finish(run: Run) -> None:
         for part in manifest.tasks
     }
     manifest.status = "complete"
-    manifest.finished = _now()
     manifest.warnings = tuple(_warnings(manifest))
     write_manifest(run.path, manifest)
 
@@ -233,9 +234,9 @@ def _warnings(manifest: RunManifest) -> list[str]:
     return warnings
 
 
-def failed_samples(results: dict[str, TaskResult]) -> int:
-    """How many samples of a run have no score."""
-    return sum(sum(result.errors.values()) for result in results.values())
+def error_counts(results: dict[str, TaskResult]) -> Counter[str]:
+    """Error code → how many samples of a run it left without a score."""
+    return sum((Counter(result.errors) for result in results.values()), Counter())
 
 
 def _environment() -> dict[str, str]:

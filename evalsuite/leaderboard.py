@@ -125,11 +125,11 @@ def build_leaderboard(definition: Definition, runs: Sequence[Run], out: Path) ->
     Only finished runs are read. Of an unfinished one the page says that it is unfinished.
 
     Raises:
-        BadDefinition: no run has the metric or the baseline that the definition names.
+        BadDefinition: no run has the metric that the definition names.
         RunDamaged: a run's records cannot be read.
         CannotWrite: full disk or no permission; an older page still stands.
     """
-    _check_baseline(definition, runs)
+    _check_metrics(definition, runs)
     board = collect(
         definition.title,
         definition.language,
@@ -141,6 +141,16 @@ def build_leaderboard(definition: Definition, runs: Sequence[Run], out: Path) ->
     page = out / PAGE
     write_atomically(page, render(board))
     return page
+
+
+def missing_baseline(definition: Definition, runs: Sequence[Run]) -> str:
+    """A note when the definition's baseline is not among the runs, else empty."""
+    names = [n for run in runs for n in (run.manifest.checkpoint.name, run.manifest.run_id)]
+    if not definition.baseline or definition.baseline in names:
+        return ""
+    near = nearest(definition.baseline, names)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return f"the baseline {definition.baseline!r} is not among the runs, so no differences{hint}"
 
 
 def _known_keys(raw: dict[Any, Any], kind: type[msgspec.Struct], where: str) -> None:
@@ -157,11 +167,8 @@ def _check_names(definition: Definition, where: str) -> None:
         _unknown("task to sort by", definition.sort, names, where)
 
 
-def _check_baseline(definition: Definition, runs: Sequence[Run]) -> None:
+def _check_metrics(definition: Definition, runs: Sequence[Run]) -> None:
     manifests = [run.manifest for run in runs]
-    names = [name for m in manifests for name in (m.checkpoint.name, m.run_id)]
-    if definition.baseline and definition.baseline not in names:
-        _unknown("baseline among the runs", definition.baseline, names, definition.title)
     for entry in definition.tasks:
         parts = [part for m in manifests for part in m.tasks if part.name == entry.task]
         metrics = [metric.name for part in parts for metric in part.metrics]

@@ -143,8 +143,10 @@ def stratified(
 ) -> list[Sample]:
     """A seeded subset of ``limit`` samples that keeps the proportions of all tags.
 
-    Which samples are taken depends on their ids, the seed and the label only, not on the order of
-    the data; they come back in the data's order. Shares are rounded by largest remainder.
+    Systematic sampling with a random start: samples are lined up by their tags, in seeded order
+    within equal tags, and every (n / limit)-th is taken. Each sample is as likely as any other, and
+    each combination of tags gets its share, rounded up or down. The subset depends on the ids, the
+    seed and the label only, not on the order of the data; it comes back in the data's order.
     """
     if limit is None or limit >= len(samples):
         return list(samples)
@@ -154,20 +156,9 @@ def stratified(
     def lot(text: str) -> bytes:
         return hashlib.sha256(f"{seed}|{label}|{text}".encode("utf-8", "surrogatepass")).digest()
 
-    strata: dict[str, list[Sample]] = {}
-    for sample in samples:
-        stratum = ascii(sorted(sample.tags.items()))
-        strata.setdefault(stratum, []).append(sample)
-    quota = {name: limit * len(members) / len(samples) for name, members in strata.items()}
-    take = {name: int(share) for name, share in quota.items()}
-    by_remainder = sorted(strata, key=lambda name: (take[name] - quota[name], lot(name)))
-    for name in by_remainder[: limit - sum(take.values())]:
-        take[name] += 1
-    wanted = {
-        sample.id
-        for name, members in strata.items()
-        for sample in sorted(members, key=lambda s: lot(s.id))[: take[name]]
-    }
+    lined_up = sorted(samples, key=lambda s: (sorted(s.tags.items()), lot(s.id)))
+    start = int.from_bytes(lot("start")[:7], "big") / 2**56
+    wanted = {lined_up[int((start + n) * len(samples) / limit)].id for n in range(limit)}
     return [sample for sample in samples if sample.id in wanted]
 
 
@@ -205,7 +196,7 @@ def _shots(
         raise BadOption(
             f"{count} examples asked for and {len(shots)} there",
             where=where,
-            hint=f"use --num-fewshot {len(shots)} or less",
+            hint=f"use --num-fewshot {task.meta.name}={len(shots)} or less",
         )
     return shots
 

@@ -141,7 +141,7 @@ class Journal:
         try:
             self._continue_or_begin()
             self._size = _cut_torn_line(folder / RECORDS)
-            self._load_done()
+            self.done = recorded(folder)
             with writing(folder / RECORDS):
                 self._stream = os.open(
                     folder / RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666
@@ -163,7 +163,8 @@ class Journal:
                     os.fsync(self._stream)
                     self._synced = time.monotonic()
         except BaseException:
-            os.ftruncate(self._stream, self._size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._stream, self._size)
             raise
         self._size += len(block)
         for record in records:
@@ -203,17 +204,20 @@ class Journal:
                     hint="choose another --out",
                 )
             self.manifest.created = known.created
+            self.manifest.finished = known.finished
+            self.manifest.results = known.results
         self.write_manifest()
-
-    def _load_done(self) -> None:
-        file = self.folder / RECORDS
-        for number, line in _whole_lines(file):
-            record = _decode(line, _PlaceAndError, file, number)
-            self.done[record.task, record.sample] = record.error is not None
 
 
 class _PlaceAndError(_Place):
     error: Failure | None = None
+
+
+def recorded(folder: Path) -> dict[tuple[str, str], bool]:
+    """(task, sample) → whether its record holds an error, for every sample written down so far."""
+    file = folder / RECORDS
+    records = (_decode(line, _PlaceAndError, file, number) for number, line in _whole_lines(file))
+    return {(record.task, record.sample): record.error is not None for record in records}
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:

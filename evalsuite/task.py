@@ -34,7 +34,8 @@ class DataSource(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         hub: data-set id on the Hugging Face hub, for ``evalsuite fetch``; empty if none.
-        revision: the revision that is fetched; what it resolved to is recorded beside the files.
+        revision: the revision that is fetched, a commit where one is known; what it resolved to is
+            recorded beside the files. Empty where there is no hub.
         files: glob patterns of the files wanted from the hub.
         sha256: file → checksum of the published files, in the official layout; may be partial.
         layout: the official layout, in words, for messages and ``tasks show``.
@@ -44,7 +45,7 @@ class DataSource(msgspec.Struct, frozen=True, kw_only=True):
     layout: str
     url: str
     hub: str = ""
-    revision: str = "main"
+    revision: str = ""
     files: tuple[str, ...] = ()
     sha256: dict[str, str] = {}
 

@@ -126,6 +126,8 @@ def _metadata(task: Task) -> Iterator[Problem]:
         yield Problem("metadata", "versions start at 1", "meta.version")
     if meta.source.hub and not meta.source.files:
         yield Problem("metadata", "which files to fetch?", "meta.source.files")
+    if meta.source.hub and not meta.source.revision:
+        yield Problem("metadata", "which revision to fetch?", "meta.source.revision")
     if Path(meta.sample_data).is_absolute() or ".." in Path(meta.sample_data).parts:
         yield Problem("metadata", "must lie beside the plugin", "meta.sample_data")
     if len({v.name for v in task.variants}) < len(task.variants):

@@ -38,6 +38,7 @@ class CMATH(WordProblems):
         "Math Test?, arXiv:2306.16636",
         source=DataSource(
             hub="weitianwen/cmath",
+            revision="main",
             files=("*.jsonl",),
             layout="test.jsonl, cmath_test.jsonl or cmath_dev.jsonl with question (or input), "
             "golden (or answer) and grade",

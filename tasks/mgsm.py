@@ -53,6 +53,7 @@ class MGSM(WordProblems):
         "arXiv:2210.03057",
         source=DataSource(
             hub="juletxara/mgsm",
+            revision="main",
             files=("mgsm_zh.tsv", "mgsm_en.tsv"),
             sha256={
                 "mgsm_en.tsv": "50021d0f28cc957edcb44e7806425b1c7fbd648ddcb9e0a8ec689d10e57d40fa",

@@ -212,6 +212,9 @@ class Quiet:
     def plan(self, outlook: Any) -> None:
         self.outlook = outlook
 
+    def prompt(self, task: str, sample: str, text: str) -> None:
+        pass
+
     def record(self, record: Record) -> None:
         self.records.append(record)
 

@@ -18,7 +18,9 @@ from quiz_factory import AddingEngine, Quiet, by_sample, take, write_sums
 from evalsuite.cache import AnswerCache, home
 from evalsuite.request import Chosen, Generated, Scored
 
-text = st.text(st.characters(exclude_categories=()), max_size=8)
+text = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\ud800\x00\x1b\u202e🙂"), max_size=8
+)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 responses = st.one_of(
     st.builds(Generated, text, st.sampled_from(["stop", "length"]), st.integers(0, 9)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from runs_factory import make_part, make_record, make_run, on_disk
 
@@ -67,7 +67,9 @@ def test_every_kind_of_answer_is_a_row(tmp_path):
     assert failed["tag.subject"] is None
 
 
-text = st.text(st.characters(exclude_categories=()), max_size=20)
+text = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\ud800\x00\x1b\u202e🙂"), max_size=20
+)
 records = st.lists(
     st.builds(
         lambda sample, output, target, answer, tag: make_record(
@@ -89,8 +91,19 @@ def shown(value: str) -> str:
     return "".join(f"\\u{ord(c):04x}" if 0xD800 <= ord(c) < 0xE000 else c for c in value)
 
 
+SURROGATE = "\ud800\x00"
+
+
 @settings(max_examples=60, deadline=None)
 @given(records)
+@example(
+    [
+        make_record(
+            SURROGATE, text=SURROGATE, target=[SURROGATE], answer=SURROGATE,
+            tags={"tag": SURROGATE}, prompt=SURROGATE,
+        )
+    ]
+)  # fmt: skip
 def test_hostile_texts_survive_parquet(tmp_path_factory, records):
     folder = tmp_path_factory.mktemp("hostile")
     run = on_disk(make_run("m", records, [make_part()]), folder / "runs")

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from evalsuite import lines
 from evalsuite.record import Record, digest
 
-text = st.text(st.characters(exclude_categories=()), max_size=8)
+text = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\ud800\x00\x1b\u202e🙂"), max_size=8
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),

@@ -16,7 +16,9 @@ from evalsuite.errors import BadOption, BadTask, DataMissing, UnknownName
 from evalsuite.plan import TaskChoice, plan_task, stratified
 from evalsuite.task import Sample
 
-text = st.text(st.characters(exclude_categories=()), max_size=3)
+text = st.text(
+    st.characters(exclude_categories=()) | st.sampled_from("\ud800\x00\x1b\u202e🙂"), max_size=3
+)
 tags = st.dictionaries(st.sampled_from(["a", "b", "|a="]), st.sampled_from(["x", "y", "x|b=y"]))
 
 
@@ -51,14 +53,24 @@ def test_a_limit_is_exact_proportional_and_independent_of_order(population, seed
     assert {s.id for s in again} == {s.id for s in chosen}
 
 
-def test_every_sample_is_as_likely_as_any_other():
+@pytest.mark.parametrize("sizes", [(40,), (20, 20), (1, 3, 36), (1,) * 40])
+def test_every_sample_is_as_likely_as_any_other(sizes):
     """10 of 40, 400 times: each count is binomial(400, 1/4), 100 ± 5 standard deviations of 8.7."""
-    samples = [Sample(str(n), {}, "", {"half": "ab"[n % 2]}) for n in range(40)]
+    kinds = [kind for kind, size in enumerate(sizes) for _ in range(size)]
+    samples = [Sample(str(n), {}, "", {"kind": str(kind)}) for n, kind in enumerate(kinds)]
     count = Counter(
         s.id for seed in range(400) for s in stratified(samples, 10, seed=seed, label="quiz")
     )
     deviation = math.sqrt(400 * 0.25 * 0.75)
     assert all(abs(count[s.id] - 100) < 5 * deviation for s in samples)
+
+
+def test_tags_that_look_alike_when_joined_are_strata_of_their_own():
+    kinds = [{"a": "x|b=y"}, {"a": "x", "b": "y"}]
+    samples = [Sample(str(n), {}, "", kinds[n % 2]) for n in range(20)]
+    for seed in range(20):
+        chosen = stratified(samples, 10, seed=seed, label="quiz")
+        assert sum(s.tags == kinds[0] for s in chosen) == 5
 
 
 def test_the_seed_and_the_label_decide_the_subset():
@@ -116,7 +128,7 @@ def test_examples_come_from_the_group_and_are_never_the_sample_itself(quiz, tmp_
 def test_more_examples_than_there_are_is_refused_with_how_many_there_are(quiz, tmp_path):
     data = write_rows(tmp_path / "data" / "quiz.jsonl", sums(4))
     write_rows(data / "dev.jsonl", sums(9)[4:])
-    with pytest.raises(BadOption, match=r"5 examples asked for and 3 .*even.*--num-fewshot 3"):
+    with pytest.raises(BadOption, match=r"5 examples asked for and 3 .*even.*--num-fewshot quiz=3"):
         plan_task(TaskChoice(label="quiz", num_fewshot=5, data=data), task_path=(quiz,))
     with pytest.raises(BadOption, match="-1 examples"):
         plan_task(TaskChoice(label="quiz", num_fewshot=-1, data=data), task_path=(quiz,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,25 @@ def test_adding_a_task_as_shown(tmp_path):
         words = [str(CHECKPOINT) if w == "M" else w for w in shlex.split(line, comments=True)]
         done = evalsuite(words[1:], tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_evaluating_your_checkpoint_as_shown(tmp_path):
+    """The commands after `pip install`, in their order, on the shipped checkpoints."""
+    made = ROOT / "train" / "checkpoints"
+    for name, shipped in (("pt", "tiny-pt"), ("sft", "tiny-sft")):
+        shutil.copytree(made / shipped, tmp_path / "path" / "to" / name)
+        (tmp_path / "path" / "to" / name / "evalsuite.json").unlink()
+    (tmp_path / "leaderboards").mkdir()
+    shutil.copy(ROOT / "leaderboards" / "demo.yaml", tmp_path / "leaderboards")
+    block = next(b for b in blocks("README.md", "bash") if "path/to/pt" in b)
+    block += next(b for b in blocks("README.md", "bash") if "evalsuite compare" in b)
+    block = block.replace("--limit 200", "--limit 6")
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[0] == "evalsuite":
+            done = evalsuite(words[1:], tmp_path)
+            allowed = (0, 1, 3) if words[1] == "gate" else (0,)
+            assert done.returncode in allowed, done.stdout + done.stderr
 
 
 def test_the_python_example_runs(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -177,15 +176,13 @@ journal.close()
     assert samples(tmp_path / "r") == ["a", "c"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/full").exists(), reason="needs root")
 def test_a_device_without_space_is_a_clear_error(tmp_path):
     folder = tmp_path / "r"
     Journal(folder, manifest()).close()
     (folder / "records.jsonl").unlink()
     (folder / "records.jsonl").symlink_to("/dev/full")
-    with Journal(folder, manifest()) as journal, pytest.raises((CannotWrite, OSError)) as caught:
+    with Journal(folder, manifest()) as journal, pytest.raises(CannotWrite, match="no space"):
         journal.append([record("a")])
-    assert "no space" in str(caught.value).lower() or "invalid" in str(caught.value).lower()
 
 
 def test_an_unwritable_place_is_a_clear_error(tmp_path):

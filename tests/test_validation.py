@@ -96,7 +96,10 @@ def test_golden_prompts_are_whole_prompts(data):
         ({"version": 0}, "meta.version"),
         ({"sample_data": "../elsewhere"}, "meta.sample_data"),
         ({"source": DataSource(layout="", url="x")}, "meta.source.layout"),
-        ({"source": DataSource(layout="x", url="x", hub="a/b")}, "meta.source.files"),
+        (
+            {"source": DataSource(layout="x", url="x", hub="a/b", revision="main")},
+            "meta.source.files",
+        ),
     ],
 )
 def test_incomplete_metadata(data, change, where):

@@ -19,7 +19,13 @@ def leaderboard(
 ) -> None:
     """Build a leaderboard that opens from file://."""
     from evalsuite.errors import DataMissing
-    from evalsuite.leaderboard import build_leaderboard, read_definition, run_folders
+    from evalsuite.leaderboard import (
+        build_leaderboard,
+        missing_baseline,
+        read_definition,
+        run_folders,
+    )
+    from evalsuite.report.visible import visible
     from evalsuite.store import find_runs, open_run
 
     board = read_definition(definition)
@@ -31,6 +37,8 @@ def leaderboard(
     if not found:
         where = str(runs if runs is not None else definition)
         raise DataMissing("no runs to show", where=where, hint="give --runs DIR")
+    if note := missing_baseline(board, found):
+        print(f"note: {visible(note)}")
     target = out or definition.parent / "site" / definition.stem
     page = build_leaderboard(board, found, target)
     print(f"leaderboard: {page.resolve()}")

@@ -6,6 +6,7 @@ import enum
 import os
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,8 @@ def run(
 ) -> int:
     """Run tasks on checkpoints. The same command resumes a run that was stopped."""
     from evalsuite.contestant import EngineOptions, find_contestants
-    from evalsuite.evaluation import Settings, failed_samples
+    from evalsuite.errors import ENGINE_CODES
+    from evalsuite.evaluation import Settings, error_counts
     from evalsuite.plan import plan_task
     from evalsuite.report.displays import open_display
 
@@ -119,11 +121,11 @@ def run(
             _show_plan(contestant, planned, settings, shown)
         return 0
     runs = [_run_one(c, planned, settings, shown, no_cache=no_cache) for c in contestants]
-    shown.status(f"next: {_next_command([str(run.path) for run in runs])}")
-    failed = sum(failed_samples(run.manifest.results) for run in runs)
-    if failed:
-        shown.status(f"samples without a score: {failed}; ask them again with --retry-failed")
-    return 3 if failed else 0
+    shown.status(f"next: {_next_command(runs)}")
+    errors = sum((error_counts(run.manifest.results) for run in runs), Counter[str]())
+    if errors:
+        shown.status(f"without a score: {errors.total()}; ask them again with --retry-failed")
+    return 4 if ENGINE_CODES & errors.keys() else 3 if errors else 0
 
 
 def _let_waiting_threads_sleep() -> None:
@@ -206,29 +208,35 @@ def _run_one(
     return run
 
 
-def _next_command(runs: list[str]) -> str:
+def _next_command(runs: list[Run]) -> str:
     if len(runs) > 1:
-        return shlex.join(["evalsuite", "compare", runs[0], runs[-1]])
-    return shlex.join(["evalsuite", "show", runs[0]]) + " --by TAG"
+        return shlex.join(["evalsuite", "compare", str(runs[0].path), str(runs[-1].path)])
+    tags = [tag for r in runs[0].manifest.results.values() for m in r.by_tag.values() for tag in m]
+    by = ["--by", tags[0]] if tags else ["--json"]
+    return shlex.join(["evalsuite", "show", str(runs[0].path), *by])
 
 
 def _show_plan(
     contestant: Contestant, planned: list[PlannedTask], settings: Settings, display: Display
 ) -> None:
-    from evalsuite.cache import AnswerCache
+    from evalsuite.cache import AnswerCache, home
     from evalsuite.evaluation import new_manifest, outlook
-    from evalsuite.report.visible import visible
     from evalsuite.runner import agenda
+    from evalsuite.store import recorded
 
     manifest = new_manifest(contestant, planned, settings)
+    done = recorded(settings.out / manifest.run_id)
+    file = home() / "answers.sqlite"
+    cache = AnswerCache(file if file.is_file() else None)
     engine = contestant.open_engine()
     try:
-        todo = agenda(planned, engine, AnswerCache(None), {})
+        todo = agenda(planned, engine, cache, done, retry_failed=settings.retry_failed)
         display.plan(outlook(manifest, planned, todo))
         display.end()
         for task in planned:
-            job = next(job for job in todo.jobs if job.planned is task)
-            print(f"\n=== {task.part.name}, sample {job.sample.id} ===")
-            print(visible(engine.shown_prompt(job.prepared)))
+            sample, request = task.samples[0], task.requests[0]
+            [ready] = engine.prepare([f"{task.task.meta.name}/{sample.id}"], [request])
+            display.prompt(task.part.name, sample.id, engine.shown_prompt(ready))
     finally:
         engine.close()
+        cache.close()

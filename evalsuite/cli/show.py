@@ -15,7 +15,7 @@ def show(
         bool, typer.Option("--json", help="The manifest with results as JSON.")
     ] = False,
     by: Annotated[
-        str | None, typer.Option(help="Also break the main metric down by this tag.")
+        str | None, typer.Option(help="Break the main metric down by these tags, with commas.")
     ] = None,
     parquet: Annotated[
         Path | None, typer.Option(help="Export records and scores as Parquet into this folder.")
@@ -32,7 +32,8 @@ def show(
     else:
         print_results(found.manifest, found.path)
         if by is not None:
-            print_breakdown(found.manifest, by)
+            for tag in by.split(","):
+                print_breakdown(found.manifest, tag.strip())
     if parquet is not None:
         from evalsuite.frames import load_run
 

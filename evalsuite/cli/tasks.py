@@ -117,7 +117,8 @@ def _metadata(planned: Any) -> dict[str, str]:
     metrics = [
         m.name + (f" (macro over {m.macro_over})" if m.macro_over else "") for m in part.metrics
     ]
-    checksums = f"{len(source.sha256)} published" if source.sha256 else "none published"
+    known = [f"{name} {checksum[:16]}…" for name, checksum in source.sha256.items()]
+    checksums = ", ".join(known) or "none known; those of the files read are recorded in each run"
     return {
         "task": f"{meta.name} (version {meta.version}): {meta.title}",
         "about": meta.description,
@@ -127,7 +128,7 @@ def _metadata(planned: Any) -> dict[str, str]:
         "citation": meta.citation,
         "source": f"{source.url}{hub}",
         "layout": source.layout,
-        "checksums": checksums,
+        "sha256": checksums,
         "variants": "; ".join(variants),
         "metrics": ", ".join(metrics),
         "main metric": part.main_metric,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import msgspec
 from evalsuite.data import DataFolder
 from evalsuite.engines.base import Engine, Prepared
 from evalsuite.errors import BadRow, DataMissing
+from evalsuite.metrics.choice import LETTERS, extract_letter
 from evalsuite.record import digest
 from evalsuite.request import (
     Choose,
@@ -28,15 +27,6 @@ from evalsuite.request import (
 )
 
 _LAYOUT = 'a .jsonl file of {"id": …, "output": …}, or a text file of one answer a line'
-
-_VERDICT = re.compile(
-    r"(?:答案|选项|選項|[Aa]nswer|ANSWER)[\s\"“”'‘’]{0,3}"
-    r"(?:应该是|应为|应是|选择|选|是|为|is|IS)?[\s:*\"“”'‘’]{0,4}"
-    r"\(?([A-Z])\)?(?![A-Za-z])"
-)
-_ANOTHER = re.compile(r"\s{0,3}(?:[、,/和或与及]|and|or)\s{0,3}\(?([A-Z])(?![A-Za-z])")
-_LEADING = re.compile(r"\(?([A-Z])(?:\)|[.:、。,]|[^\S\n]{0,3}(?:\n|$))")
-_LABEL = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z'’])")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -151,38 +141,20 @@ class ReplayEngine(Engine):
 
 
 def pick(output: str, choices: Sequence[str]) -> int | None:
-    """Which choice an answer names: one of them word for word, or its letter where it is clear.
+    """Which choice an answer names: one of them word for word, or the letter that it states.
 
-    Letters are only looked for when every choice is one capital letter. A stated verdict
-    (``答案是A``, ``The answer is (A).``) comes first, then a letter at the beginning. An answer that
-    names two letters so, or none, names no choice; nothing is guessed.
+    Letters are only looked for when the choices are A, B, C, …; an answer that states two, or none,
+    names no choice (see :func:`evalsuite.metrics.choice.extract_letter`).
     """
     texts = [choice.strip() for choice in choices]
     stripped = output.strip()
     if texts.count(stripped) == 1:
         return texts.index(stripped)
-    if not texts or any(re.fullmatch("[A-Z]", text) is None for text in texts):
+    letters = LETTERS[: len(texts)]
+    if texts != list(letters):
         return None
-    folded = unicodedata.normalize("NFKC", stripped)
-    letters = _verdicts(folded, texts)
-    if not letters:
-        leading = _LEADING.match(folded)
-        named = set(_LABEL.findall(folded)) & set(texts)
-        letters = named if leading and named == {leading[1]} else set()
-    if len(letters) != 1 or texts.count(letter := letters.pop()) != 1:
-        return None
-    return texts.index(letter)
-
-
-def _verdicts(text: str, labels: Sequence[str]) -> set[str]:
-    """Letters that the text declares to be the answer; both of "A or B"."""
-    letters = set()
-    for verdict in _VERDICT.finditer(text):
-        letters.add(verdict[1])
-        another = _ANOTHER.match(text, verdict.end())
-        if another and another[1] in labels:
-            letters.add(another[1])
-    return letters
+    stated = extract_letter(output, letters)
+    return None if stated is None else letters.index(stated)
 
 
 def _read_rows(data: DataFolder, file: Path) -> dict[str, Answer]:

@@ -42,6 +42,7 @@ _ALONE = re.compile(
     r"(?:(?i:option|choice)\s|选项\s?)?\(?\s?(?P<letter>[A-Ja-j])\s?\)?(?:选?项)?\s?[.,:;、!]?"
 )
 _LABELLED = re.compile(r"\(?(?P<letter>[A-J])\s?[.:,、)](?!\s?\(?[A-J](?![A-Za-z]))")
+_LABEL = re.compile(r"(?<![A-Za-z0-9])\(?(?P<letter>[A-J])\s?[.:、)]")
 _OPTION_LINE = re.compile(r"^[ \t]{0,8}\(?(?P<letter>[A-J])\s?[.:、)].*$", re.MULTILINE)
 
 
@@ -52,7 +53,7 @@ def extract_letter(text: str, letters: str = "ABCD") -> str | None:
 
     1. a statement (``答案是B``, ``答案：B``, ``故选B``, ``The answer is (B)``, ``\\boxed{B}``), or
        a first or last line that is nothing but a letter;
-    2. a text that starts with a labelled letter (``B. 北京``).
+    2. a text that starts with a labelled letter (``B. 北京``), and labels no other on that line.
 
     Full-width letters, markdown and brackets are read through; a closed ``<think>`` part is left
     out, and so is a list that only repeats the options.
@@ -65,8 +66,9 @@ def extract_letter(text: str, letters: str = "ABCD") -> str | None:
         return None
     plain = _without_option_list(rest.translate(_PLAIN).strip())
     stated = _stated(plain)
-    if not stated and (labelled := _LABELLED.match(plain)):
-        stated = {labelled["letter"]}
+    if not stated and _LABELLED.match(plain):
+        first_line = plain.split("\n", 1)[0]
+        stated = {match["letter"] for match in _LABEL.finditer(first_line)}
     return stated.pop() if len(stated) == 1 and stated <= set(letters) else None
 
 

@@ -132,9 +132,9 @@ def _metric(part: TaskPart, name: str) -> Metric | None:
 
 
 def _cell(column: Column, protocol: str, runs: Sequence[Run]) -> tuple[Cell, _Source | None]:
-    """The newest finished run's score, or the reason why there is none."""
+    """The score of the run that asked the most samples, the newest of those; or why there is none."""
     reason, detail = "not_run", ""
-    for run in runs:
+    for run in sorted(runs, key=lambda run: -_asked(run.manifest, column.task)):
         manifest = run.manifest
         part = next((p for p in manifest.tasks if p.name == column.task), None)
         if part is None:
@@ -150,6 +150,10 @@ def _cell(column: Column, protocol: str, runs: Sequence[Run]) -> tuple[Cell, _So
         else:
             reason, detail = "not_scored", ""
     return Cell(reason=reason, detail=detail), None
+
+
+def _asked(manifest: RunManifest, task: str) -> int:
+    return next((part.samples for part in manifest.tasks if part.name == task), 0)
 
 
 def _scored(metric: Metric, part: TaskPart, manifest: RunManifest) -> Cell | None:

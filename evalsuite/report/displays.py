@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
-import numpy as np
 
 from evalsuite import lines
-from evalsuite.metrics.formulas import formula
 from evalsuite.record import Record, RunManifest, TaskPart
-from evalsuite.report.tables import print_results, shown
+from evalsuite.report.tables import print_results
+from evalsuite.report.tally import Tally
 from evalsuite.report.visible import visible
-from evalsuite.request import Generated
 
 DisplayName = Literal["auto", "rich", "plain", "json"]
 _LINE_SECONDS = 5.0
@@ -56,6 +54,7 @@ class Display(Protocol):
 
     def status(self, text: str) -> None: ...
     def plan(self, outlook: Outlook) -> None: ...
+    def prompt(self, task: str, sample: str, text: str) -> None: ...
     def record(self, record: Record) -> None: ...
     def end(self) -> None: ...
     def results(self, manifest: RunManifest, path: Path) -> None: ...
@@ -68,54 +67,6 @@ def open_display(name: DisplayName) -> Display:
     if name == "rich" or (name == "auto" and sys.stderr.isatty()):
         return RichDisplay()
     return PlainDisplay()
-
-
-class Tally:
-    """Running totals of one task: how many, the main metric so far, errors, truncations."""
-
-    def __init__(self, part: TaskPart, total: int) -> None:
-        self.part = part
-        self.total = total
-        self.count = 0
-        self.errors = 0
-        self.truncated = 0
-        self._metric = next(m for m in part.metrics if m.name == part.main_metric)
-        self._sums: dict[str, Any] = {}
-        self._scored = 0
-        self._begun = math.nan
-
-    def add(self, record: Record) -> None:
-        """Count one finished sample."""
-        if self.count == 0:
-            self._begun = time.monotonic()
-        self.count += 1
-        self.errors += record.error is not None
-        response = record.response
-        self.truncated += isinstance(response, Generated) and response.finish_reason == "length"
-        value = record.scores.get(self._metric.source)
-        if value is None:
-            return
-        self._scored += 1
-        vector = np.asarray([value, 1.0] if isinstance(value, (int, float)) else value, dtype=float)
-        group = record.tags.get(self._metric.macro_over, "") if self._metric.macro_over else ""
-        self._sums[group] = self._sums.get(group, 0.0) + vector
-
-    def rate(self) -> float:
-        """Samples a second since the task's first one; nan before the second."""
-        seconds = time.monotonic() - self._begun
-        return (self.count - 1) / seconds if self.count > 1 and seconds > 0 else math.nan
-
-    def score(self) -> str:
-        """The main metric so far, with a normal-approximation 95% half-width for a mean."""
-        if not self._sums:
-            return ""
-        values = formula(self._metric.formula)(np.stack(list(self._sums.values())))
-        value = float(np.mean(values))
-        text = shown(value, self._metric.unit)
-        if self._metric.formula == "mean" and 0 <= value <= 1 and self._scored > 1:
-            half = 1.96 * math.sqrt(value * (1 - value) / self._scored)
-            text += f" ±{shown(half, self._metric.unit)}"
-        return text
 
 
 class PlainDisplay:
@@ -153,6 +104,9 @@ class PlainDisplay:
         if tally.truncated:
             parts.append(f"{tally.truncated} truncated")
         return "  ".join(parts)
+
+    def prompt(self, task: str, sample: str, text: str) -> None:
+        _print_prompt(task, sample, text)
 
     def end(self) -> None:
         """Nothing to take down."""
@@ -213,6 +167,9 @@ class RichDisplay:
             trouble=", ".join(trouble),
         )
 
+    def prompt(self, task: str, sample: str, text: str) -> None:
+        _print_prompt(task, sample, text)
+
     def end(self) -> None:
         if self._progress is not None:
             self._progress.stop()
@@ -252,6 +209,9 @@ class JsonDisplay:
                 truncated=tally.truncated,
             )
 
+    def prompt(self, task: str, sample: str, text: str) -> None:
+        self._emit("prompt", task=task, sample=sample, text=text)
+
     def end(self) -> None:
         """Nothing to take down."""
 
@@ -290,6 +250,10 @@ def _print_plan(outlook: Outlook) -> None:
     _say(f"  {outlook.to_ask} requests to compute, {outlook.prompt_tokens} prompt tokens")
     for note in outlook.notes:
         _say(f"  note: {note}")
+
+
+def _print_prompt(task: str, sample: str, text: str) -> None:
+    print(visible(f"\n=== {task}, sample {sample} ===\n{text}"))
 
 
 def _say(text: str) -> None:

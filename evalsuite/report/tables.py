@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ def print_results(manifest: RunManifest, path: Path) -> None:
                 end_section=place == len(part.metrics) - 1,
             )
     print_table(table)
+    if manifest.status != "complete":
+        print(
+            f"not finished ({manifest.status}); resume with: {visible(shlex.join(manifest.command))}"
+        )
     for warning in manifest.warnings:
         print(f"warning: {visible(warning)}")
     print(f"run: {visible(str(path))}")

@@ -61,7 +61,7 @@ def refused(done, exit_code: int, *words: str) -> None:
         (["--tasks", "cmmlu", "--data", "cmmlu=/no/such/folder"], ["E111", "/no/such/folder"]),
         (["--tasks", "cmmlu", "--data", "cmlu=/tmp"], ["E101", "did you mean 'cmmlu'"]),
         (["--tasks", "cmmlu", "--limit", "0"], ["E102", "--limit"]),
-        (["--tasks", "cmmlu", "--num-fewshot", "99"], ["E102", "99", "--num-fewshot 5"]),
+        (["--tasks", "cmmlu", "--num-fewshot", "99"], ["E102", "99", "--num-fewshot cmmlu=5"]),
         (["--tasks", "cmmlu", "--num-fewshot", "two"], ["E102", "two"]),
         (["--tasks", "cmmlu", "--engine", "transformer"], ["E101", "'transformers'"]),
         (["--tasks", "cmmlu", "--chat-template", "zya"], ["E101", "'ziya'"]),

@@ -6,10 +6,12 @@ import io
 import json
 import math
 import os
+import random
 import re
 import sys
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -232,12 +234,26 @@ def running_equals_final(metric, records):
 
 
 @pytest.mark.parametrize(("right", "n"), [(7, 10), (450, 1000), (0, 5), (5, 5)])
-def test_the_half_width_is_that_of_the_normal_approximation(right, n):
+def test_the_half_width_of_a_share_is_the_longer_side_of_wilson(right, n):
     tally = Tally(make_part(), n)
     for number in range(n):
         tally.add(make_record(str(number), float(number < right)))
-    low, high = proportion_confint(right, n, method="normal")
-    assert tally.score() == f"{100 * right / n:.1f}% ±{100 * (high - low) / 2:.1f}%"
+    low, high = proportion_confint(right, n, method="wilson")
+    half = max(high - right / n, right / n - low)
+    assert tally.score() == f"{100 * right / n:.1f}% ±{100 * half:.1f}%"
+
+
+def test_the_half_width_of_graded_scores_follows_their_spread():
+    """A Poisson bootstrap of a mean estimates 1.96 · sd / √n; a hundred copies within a quarter."""
+    chance = random.Random(7)
+    values = [chance.gauss(0.4, 0.1) for _ in range(2000)]
+    tally = Tally(make_part(), len(values))
+    for number, value in enumerate(values):
+        tally.add(make_record(str(number), value))
+    shown, half = tally.score().replace("%", "").split(" ±")
+    assert float(shown) == pytest.approx(100 * sum(values) / len(values), abs=0.06)
+    expected = 196 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    assert float(half) == pytest.approx(expected, rel=0.25, abs=0.06)
 
 
 def test_one_sample_has_no_half_width():

@@ -18,6 +18,7 @@ from evalsuite.leaderboard import (
     Definition,
     Entry,
     build_leaderboard,
+    missing_baseline,
     parse_definition,
     read_definition,
     run_folders,
@@ -398,10 +399,25 @@ def test_a_missing_definition(tmp_path):
         read_definition(tmp_path / "no.yaml")
 
 
-def test_unknown_baseline_and_metric_are_refused(tmp_path):
+def test_a_missing_baseline_is_noted_with_the_nearest_name(tmp_path):
     runs = [quiz("alpha", [1.0])]
-    with pytest.raises(BadDefinition, match="did you mean 'alpha'"):
-        build(tmp_path, runs, baseline="alhpa")
+    absent = Definition(title="t", tasks=(Entry("quiz"),), baseline="alhpa")
+    assert "did you mean 'alpha'" in missing_baseline(absent, runs)
+    assert "alpha" in build(tmp_path, runs, baseline="alhpa")
+    present = Definition(title="t", tasks=(Entry("quiz"),), baseline="alpha")
+    assert missing_baseline(present, runs) == ""
+
+
+def test_the_run_that_asked_the_most_samples_stands_in_the_table(tmp_path):
+    full = quiz("alpha", [1.0, 0.0, 0.0, 0.0])
+    partial = quiz("alpha", [1.0])
+    partial.manifest.run_id += "-later"
+    partial.manifest.finished = "2099-01-01T00:00:00+00:00"
+    assert any(cell.startswith("25.0") for cell in Page(build(tmp_path, [partial, full])).cells)
+
+
+def test_an_unknown_metric_is_refused(tmp_path):
+    runs = [quiz("alpha", [1.0])]
     with pytest.raises(BadDefinition, match="did you mean 'accuracy'"):
         build(tmp_path, runs, tasks=(Entry("quiz", "acuracy"),))
 

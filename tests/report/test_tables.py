@@ -141,7 +141,12 @@ def test_names_are_text_and_never_markup(trick, terminal, capsys, monkeypatch):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text(st.characters(exclude_categories=()), max_size=30))
+@given(
+    st.text(
+        st.characters(exclude_categories=()) | st.sampled_from("\ud800\x00\x1b\u202e🙂"),
+        max_size=30,
+    )
+)
 def test_any_name_can_be_shown(name):
     part = make_part(f"quiz/{name}")
     record = make_record("a", task=part.name, tags={"subject": name})
