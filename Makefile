@@ -39,7 +39,6 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.installed
-	$(BIN)/pip install --quiet -c constraints.txt mkdocs-material
 	$(BIN)/mkdocs build --strict -f docs/mkdocs.yml --site-dir ../site
 
 clean:

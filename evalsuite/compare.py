@@ -170,7 +170,7 @@ def _matched(
     }
     if any(missing.values()):
         lacks = "; ".join(f"the {s} lacks {', '.join(n)}" for s, n in missing.items() if n)
-        both = ", ".join(name for name in ours if name in theirs)
+        both = ",".join(name for name in ours if name in theirs)
         hint = f"compare what both have with --tasks {both}" if both else "run the same tasks"
         raise RunsIncomparable(f"tasks differ: {lacks}", hint=hint)
     if not wanted:

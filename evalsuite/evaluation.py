@@ -17,7 +17,7 @@ import evalsuite
 from evalsuite.cache import AnswerCache
 from evalsuite.contestant import Contestant
 from evalsuite.engines.base import Engine
-from evalsuite.errors import EvalsuiteError
+from evalsuite.errors import ENGINE_CODES, EvalsuiteError
 from evalsuite.plan import PlannedTask
 from evalsuite.record import (
     Record,
@@ -165,9 +165,16 @@ def finish(run: Run) -> None:
         part.name: summarise(part, sorted(by_task[part.name], key=lambda r: r.sample))
         for part in manifest.tasks
     }
-    manifest.status = "complete"
+    manifest.status = "failed" if _engine_answered_nothing(manifest) else "complete"
     manifest.warnings = tuple(_warnings(manifest))
     write_manifest(run.path, manifest)
+
+
+def _engine_answered_nothing(manifest: RunManifest) -> bool:
+    """Every sample failed for the engine's sake: broken weights, not a low score."""
+    errors = error_counts(manifest.results)
+    asked = sum(part.samples for part in manifest.tasks)
+    return asked > 0 and sum(errors[code] for code in ENGINE_CODES) == asked
 
 
 def outlook(manifest: RunManifest, tasks: Sequence[PlannedTask], todo: Agenda) -> Outlook:

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SENTENCES = (
     "今天天气很好，我们去公园散步。",
@@ -111,3 +112,8 @@ def roomy_checkpoint_path(tmp_path_factory) -> Path:
     write_tokenizer(folder)
     write_weights(folder, seed=3, max_position_embeddings=8192)
     return folder
+
+
+# How long an example takes depends on what else the machine does; a hang is caught by other means.
+settings.register_profile("evalsuite", deadline=None)
+settings.load_profile("evalsuite")

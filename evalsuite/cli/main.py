@@ -1,7 +1,7 @@
 """The entry point: every command, and errors as one line with an exit code.
 
 Exit codes: 0 done or passed, 1 regression, 2 usage, 3 incomplete or incomparable, 4 engine failure,
-130 stopped by the user.
+70 a fault of evalsuite itself, 130 stopped by the user.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import typer
@@ -23,6 +24,9 @@ from evalsuite.cli.score import score
 from evalsuite.cli.show import show
 from evalsuite.cli.tasks import tasks
 from evalsuite.errors import EvalsuiteError
+
+INTERNAL_FAULT = 70
+"""EX_SOFTWARE of sysexits.h: never 1, which says that a gate found a regression."""
 
 app = typer.Typer(
     name="evalsuite",
@@ -85,6 +89,10 @@ def _exit_code(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:
+        traceback.print_exc()
+        _complain("this is a fault of evalsuite; what a run had finished is kept")
+        return INTERNAL_FAULT
     return result if isinstance(result, int) else 0
 
 
