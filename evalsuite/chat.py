@@ -219,7 +219,7 @@ def _from_folder(folder: Path) -> str | None:
         if not file.is_file():
             return None
         config: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise BadCheckpoint(f"cannot be read: {fault}", where=str(file)) from None
     found = config.get("chat_template") if isinstance(config, dict) else None
     if isinstance(found, list):  # several, by name

@@ -95,7 +95,8 @@ def open_checkpoint(source: str, *, trust_remote_code: bool = False) -> Checkpoi
             raise _missing(source, path)
         path = _from_hub(source)
     config = _config(path, source)
-    if "auto_map" in config and not trust_remote_code:
+    wants_code = "auto_map" in config or "/" in str(config.get("_attn_implementation", ""))
+    if wants_code and not trust_remote_code:
         raise BadCheckpoint(
             "the checkpoint wants to run its own Python code",
             where=source,
@@ -127,7 +128,8 @@ def read_card(path: Path) -> Card:
 
 def fingerprint(path: Path) -> str:
     """sha256 over the names and contents of every file that can change an answer."""
-    files = sorted({f for pattern in _PARTS for f in path.glob(pattern) if f.name not in _IGNORED})
+    found = {f for pattern in _PARTS for f in path.glob(pattern) if f.is_file()}
+    files = sorted(f for f in found if f.name not in _IGNORED)
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -147,7 +149,9 @@ def _config(path: Path, source: str) -> dict[str, Any]:
         raise BadCheckpoint(
             "no config.json", where=source, hint="give a folder in Hugging Face layout"
         ) from None
-    except ValueError as fault:
+    except OSError as fault:
+        raise BadCheckpoint(f"config.json: {fault.strerror}", where=source) from None
+    except (ValueError, RecursionError) as fault:
         raise BadCheckpoint(f"config.json is not JSON: {fault}", where=source) from None
     if not isinstance(config, dict):
         raise BadCheckpoint("config.json is not a JSON object", where=source)
@@ -157,7 +161,30 @@ def _config(path: Path, source: str) -> dict[str, Any]:
             where=source,
             hint="expected *.safetensors, or pytorch_model*.bin, which is read with weights_only",
         )
+    if (path / "adapter_config.json").is_file():
+        raise BadCheckpoint(
+            "an adapter lies beside the weights, and it would be left out",
+            where=source,
+            hint="merge it into the weights first, or remove adapter_config.json",
+        )
+    _check_index(path)
     return config
+
+
+def _check_index(path: Path) -> None:
+    """Weights named by an index must lie in this very folder, where the fingerprint sees them."""
+    for file in sorted(path.glob("*.index.json")):
+        try:
+            names = list(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+            raise BadCheckpoint(f"not an index of weights: {fault!r}", where=str(file)) from None
+        for name in dict.fromkeys(map(str, names)):
+            if Path(name).name != name:
+                raise BadCheckpoint(
+                    f"names weights outside its folder: {name!r}",
+                    where=str(file),
+                    hint="move them beside the index and name them plainly",
+                )
 
 
 def _missing(source: str, path: Path) -> BadCheckpoint:

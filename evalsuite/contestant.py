@@ -55,6 +55,9 @@ def find_contestants(models: Sequence[str], options: EngineOptions) -> list[Cont
                 hint="give --model replay:FILE for each",
             )
         return [_replayed(_file(options.engine), Path(models[0]).name)]
+    from evalsuite.engines.opening import check_engine
+
+    check_engine(options.engine, dtype=options.dtype)
     return [
         _replayed(_file(model), "") if model.startswith(REPLAY) else _checkpoint(model, options)
         for model in dict.fromkeys(models)

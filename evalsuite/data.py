@@ -219,4 +219,4 @@ class DataFolder:
     def checksum(self) -> str:
         """One sha256 over the names and contents of all files read so far."""
         listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.sha256.items()))
-        return hashlib.sha256(listing.encode()).hexdigest()
+        return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()

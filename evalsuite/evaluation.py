@@ -17,7 +17,7 @@ import evalsuite
 from evalsuite.cache import AnswerCache
 from evalsuite.contestant import Contestant
 from evalsuite.engines.base import Engine
-from evalsuite.errors import ENGINE_CODES, EvalsuiteError
+from evalsuite.errors import ENGINE_CODES, EvalsuiteError, RunDamaged, RunIncomplete
 from evalsuite.plan import PlannedTask
 from evalsuite.record import (
     Record,
@@ -29,7 +29,7 @@ from evalsuite.record import (
 )
 from evalsuite.report.displays import Display, Outlook, TaskOutlook
 from evalsuite.runner import Agenda, Stopwatch, agenda, carry_out
-from evalsuite.store import MANIFEST, Journal, Run, open_run, write_manifest
+from evalsuite.store import MANIFEST, Journal, Run, open_run, recorded, write_manifest
 from evalsuite.summary import summarise
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "math-verify", "numpy")
@@ -63,7 +63,8 @@ def new_manifest(
     signature = "\n".join(
         str(task_signature(part, checkpoint.chat_template, settings.seed)) for part in parts
     )
-    identity = digest([signature, checkpoint.fingerprint, contestant.engine])
+    asked = [[t.task.source_sha256, digest(t.requests)] for t in tasks]
+    identity = digest([signature, checkpoint.fingerprint, contestant.engine, asked])
     slug = re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")[:60] or "model"
     return RunManifest(
         run_id=f"{slug}-{identity[:10]}",
@@ -102,7 +103,9 @@ def finished_run(manifest: RunManifest, settings: Settings) -> Run | None:
     if settings.retry_failed or not (folder / MANIFEST).is_file():
         return None
     run = open_run(folder)
-    return run if run.manifest.status == "complete" else None
+    asked = sum(part.samples for part in manifest.tasks)
+    whole = run.manifest.status == "complete" and len(recorded(folder)) == asked
+    return run if whole else None
 
 
 def evaluate(
@@ -160,7 +163,18 @@ def finish(run: Run) -> None:
     manifest = run.manifest
     by_task: dict[str, list[Record]] = {part.name: [] for part in manifest.tasks}
     for record in run.records():
+        if record.task not in by_task:
+            raise RunDamaged(
+                f"a record of a task it does not have: {record.task!r}", where=str(run.path)
+            )
         by_task[record.task].append(record)
+    for part in manifest.tasks:
+        if len(by_task[part.name]) != part.samples:
+            raise RunIncomplete(
+                f"{len(by_task[part.name])} records of {part.samples} samples of {part.name}",
+                where=str(run.path),
+                hint="start the run again: only what is missing is asked",
+            )
     manifest.results = {
         part.name: summarise(part, sorted(by_task[part.name], key=lambda r: r.sample))
         for part in manifest.tasks

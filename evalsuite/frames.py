@@ -21,15 +21,17 @@ class RunFrames(msgspec.Struct, frozen=True):
     """A run in memory.
 
     Attributes:
-        records: one row a sample: task, sample, ``tag.NAME``…, prompt, target, output, answer,
+        records: one row a sample: task, sample, ``tag.NAME``…, prefix, prompt, target, output, answer,
             finish_reason, prompt_tokens, output_tokens, logprobs, error, cached, ``score.NAME``….
         scores: one row a task, metric and group: task, metric, tag, group (both empty for the
             whole task), value, low, high, n. Fractions in 0..1, points as they are.
+        prefixes: ``prefix`` of a record → the text before its ``prompt``: instruction and examples.
     """
 
     manifest: RunManifest
     records: pd.DataFrame
     scores: pd.DataFrame
+    prefixes: dict[str, str] = {}
 
     def to_parquet(self, folder: Path | str) -> list[Path]:
         """Write ``records.parquet`` and ``scores.parquet``; raises :class:`CannotWrite`."""
@@ -59,12 +61,14 @@ def load_run(path: Path | str) -> RunFrames:
 
     run = open_run(path)
     records = pd.DataFrame(_alike([_row(record) for record in run.records()]))
-    return RunFrames(run.manifest, records, pd.DataFrame(_score_rows(run.manifest)))
+    scores = pd.DataFrame(_score_rows(run.manifest))
+    return RunFrames(run.manifest, records, scores, run.prefixes())
 
 
 def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"task": record.task, "sample": _safe(record.sample)}
     row |= {f"tag.{tag}": _safe(value) for tag, value in record.tags.items()}
+    row["prefix"] = record.prefix
     row |= {"prompt": _safe(record.prompt), "target": _safe(_text(record.target))}
     row |= _response(record)
     row["answer"] = None if record.answer is None else _safe(record.answer)

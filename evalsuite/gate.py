@@ -2,7 +2,9 @@
 
 The test is non-inferiority on each task's main metric (Piaggio et al. 2012, CONSORT extension):
 *pass* when the whole interval of the difference lies above −margin, *regression* when the loss
-reaches the margin and the interval lies below zero, *inconclusive* otherwise.
+reaches the margin and the interval lies below zero, *inconclusive* otherwise. Equal answers to a
+few questions are no proof of equal skill, so they too are judged by the interval, except where both
+runs are of the same checkpoint with the same chat template: then they are equal by construction.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import msgspec
 from evalsuite.compare import Comparison, TaskComparison
 from evalsuite.errors import BadOption, UnknownName
 from evalsuite.metrics.metric import Metric
+from evalsuite.stats.paired import Difference
 
 Outcome = Literal["pass", "regression", "inconclusive", "incomplete", "failed"]
 
@@ -133,9 +136,15 @@ def gate(
         if name not in known:
             raise UnknownName("task", name, known, where="the comparison")
     chosen = [known[name] for name in dict.fromkeys(tasks)] or list(comparison.tasks)
-    verdicts = tuple(_judge(task, max_drop, min_coverage) for task in chosen)
+    same = _same_checkpoint(comparison)
+    verdicts = tuple(_judge(task, max_drop, min_coverage, same=same) for task in chosen)
     outcome, reason = _overall(comparison, verdicts)
     return Verdict(outcome=outcome, tasks=verdicts, reason=reason)
+
+
+def _same_checkpoint(comparison: Comparison) -> bool:
+    one, two = comparison.baseline.checkpoint, comparison.candidate.checkpoint
+    return (one.fingerprint, one.chat_template) == (two.fingerprint, two.chat_template)
 
 
 def _overall(comparison: Comparison, verdicts: Sequence[TaskVerdict]) -> tuple[Outcome, str]:
@@ -154,7 +163,9 @@ def _overall(comparison: Comparison, verdicts: Sequence[TaskVerdict]) -> tuple[O
     return "pass", f"no loss beyond the margin on {count}"
 
 
-def _judge(task: TaskComparison, max_drop: Margin, min_coverage: float) -> TaskVerdict:
+def _judge(
+    task: TaskComparison, max_drop: Margin, min_coverage: float, *, same: bool
+) -> TaskVerdict:
     found = task.main
     sign = 1.0 if task.metric.higher_is_better else -1.0
     gain = sign * found.difference
@@ -166,18 +177,19 @@ def _judge(task: TaskComparison, max_drop: Margin, min_coverage: float) -> TaskV
     span = f"{shown(gain)} [{shown(low)}, {shown(high)}]"
     if task.coverage < min_coverage:
         outcome = "incomplete"
-        reason = f"only {found.n:,} of {task.expected:,} samples have a score in both runs"
-    elif found.better == found.worse == 0 and gain == 0:
-        outcome, reason = "pass", f"no score of {found.n:,} samples changed"
+        reason = f"only {found.samples:,} of {task.expected:,} samples have a score in both runs"
+    elif same and found.better == found.worse == 0 and gain == 0:
+        outcome = "pass"
+        reason = f"the same checkpoint, and no score of {found.n:,} samples changed"
     elif low >= -margin - _ROUNDING:
         outcome, reason = "pass", f"{span}: a loss beyond {shown.size(margin)} is ruled out"
     elif gain <= -margin + _ROUNDING and high < 0:
         outcome, reason = "regression", f"{span}: a loss of {shown.size(margin)} or more"
     else:
         outcome = "inconclusive"
-        needed = samples_needed(found.n, high - low, margin, found.level)
+        needed = samples_needed(found.samples, high - low, margin, found.level)
         advice = f"; about {needed:,} samples would settle it" if needed else ""
-        reason = f"{span}: {_why(low, high)}{advice}"
+        reason = f"{span}: {_why(found, low, high)}{advice}"
     return TaskVerdict(
         task=task.task,
         metric=found.metric,
@@ -196,7 +208,9 @@ def _judge(task: TaskComparison, max_drop: Margin, min_coverage: float) -> TaskV
     )
 
 
-def _why(low: float, high: float) -> str:
+def _why(found: Difference, low: float, high: float) -> str:
+    if math.isnan(low) and found.better == found.worse == 0:
+        return f"no score of {found.n:,} samples changed, which gives no interval"
     if math.isnan(low):
         return "too few samples for an interval"
     if high < 0:

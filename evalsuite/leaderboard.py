@@ -67,7 +67,7 @@ def read_definition(file: Path) -> Definition:
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise DataMissing(f"cannot read the definition: {reason}", where=str(file)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(fault, "problem", None) or type(fault).__name__
@@ -141,6 +141,18 @@ def build_leaderboard(definition: Definition, runs: Sequence[Run], out: Path) ->
     page = out / PAGE
     write_atomically(page, render(board))
     return page
+
+
+def absent_tasks(definition: Definition, runs: Sequence[Run]) -> list[str]:
+    """A note for each of the definition's tasks that no run has."""
+    known = list(dict.fromkeys(part.name for run in runs for part in run.manifest.tasks))
+    notes = []
+    for entry in definition.tasks:
+        if entry.task not in known:
+            near = nearest(entry.task, known)
+            hint = f"; did you mean {near!r}?" if near else ""
+            notes.append(f"no run has the task {entry.task!r}{hint}")
+    return notes
 
 
 def missing_baseline(definition: Definition, runs: Sequence[Run]) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from evalsuite.data import DataFolder
-from evalsuite.errors import BadOption, BadTask, DataMissing, UnknownName
+from evalsuite.errors import BadOption, BadTask, DataMissing, EvalsuiteError, UnknownName
 from evalsuite.record import DataPart, TaskPart, digest
 from evalsuite.registry import load_task
 from evalsuite.request import Generate, Request
@@ -72,6 +72,21 @@ def plan_task(
         BadTask: two samples share an id.
     """
     task = load_task(choice.name, task_path)
+    try:
+        return _planned(task, choice, limit=limit, seed=seed, skip_bad_rows=skip_bad_rows)
+    except (EvalsuiteError, KeyboardInterrupt):
+        raise
+    except (Exception, SystemExit) as fault:
+        raise BadTask(
+            f"the plugin raises {type(fault).__name__}: {fault}",
+            where=f"task {choice.name}",
+            hint=f"`evalsuite tasks check {choice.name}` tells more",
+        ) from fault
+
+
+def _planned(
+    task: Task, choice: TaskChoice, *, limit: int | None, seed: int, skip_bad_rows: bool
+) -> PlannedTask:
     variant = task.variant(choice.variant)
     shots = variant.num_fewshot if choice.num_fewshot is None else choice.num_fewshot
     data = open_data(task, choice.data, skip_bad_rows=skip_bad_rows)
@@ -117,7 +132,7 @@ def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sampl
         if sample.id in seen:
             raise BadTask(f"two samples have the id {sample.id!r}", where=f"task {choice.name}")
         seen.add(sample.id)
-    if not choice.subset:
+    if "/" not in choice.label:
         return samples
     values = sorted({value for sample in samples for value in sample.tags.values()})
     if choice.subset not in values:

@@ -6,6 +6,7 @@ ship with evalsuite. The current folder is never looked at unless it is named.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -74,7 +75,7 @@ def _from_file(name: str, file: Path) -> Task:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise BadTask(
             f"the task file fails to import: {type(fault).__name__}: {fault}", where=str(file)
         ) from fault
@@ -84,7 +85,7 @@ def _from_file(name: str, file: Path) -> Task:
 def _from_entry_point(point: EntryPoint) -> Task:
     try:
         task = point.load()
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise BadTask(
             f"the entry point fails to load: {type(fault).__name__}: {fault}", where=point.value
         ) from fault
@@ -111,4 +112,6 @@ def _checked(name: str, task: object, file: Path) -> Task:
             "it needs at least one variant, and a main_metric among its metrics", where=where
         )
     task.folder = file.parent
+    if file.is_file():
+        task.source_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     return task

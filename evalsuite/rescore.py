@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from evalsuite.errors import RunIncomplete, RunsIncomparable
+from evalsuite.errors import RunDamaged, RunIncomplete, RunsIncomparable
 from evalsuite.evaluation import finish
 from evalsuite.plan import PlannedTask, TaskChoice, plan_task
 from evalsuite.record import Record, TaskPart
@@ -40,6 +40,10 @@ def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) 
     def again() -> Iterator[Record]:
         nonlocal changed
         for record in run.records():
+            if record.task not in planned:
+                raise RunDamaged(
+                    f"a record of a task it does not have: {record.task!r}", where=str(run.path)
+                )
             task, samples = planned[record.task]
             if record.sample not in samples:
                 raise RunsIncomparable(

@@ -196,7 +196,7 @@ def scored(planned: PlannedTask, sample: Sample, record: Record) -> Record:
         return record
     try:
         outcome = _checked(planned.task.score(sample, record.response), planned.part.metrics)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         error = Failure("scorer_failed", f"{type(fault).__name__}: {fault}")
         return msgspec.structs.replace(record, scores={}, answer=None, error=error)
     return msgspec.structs.replace(

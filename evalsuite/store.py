@@ -97,9 +97,20 @@ def open_run(path: Path | str) -> Run:
     return Run(folder, read_manifest(file))
 
 
-def find_runs(out: Path) -> list[Run]:
-    """Every run directly under ``out``, sorted by folder name."""
-    return [open_run(file) for file in sorted(out.glob(f"*/{MANIFEST}"))]
+def find_runs(out: Path, damaged: list[str] | None = None) -> list[Run]:
+    """Every readable run directly under ``out``, sorted by folder name.
+
+    Args:
+        damaged: what is wrong with the others is added here.
+    """
+    runs = []
+    for file in sorted(out.glob(f"*/{MANIFEST}")):
+        try:
+            runs.append(open_run(file))
+        except RunDamaged as fault:
+            if damaged is not None:
+                damaged.append(fault.one_line())
+    return runs
 
 
 def _named(run: Run, name: str) -> bool:
@@ -307,7 +318,9 @@ def _decode(line: bytes, kind: Any, file: Path, number: int) -> Any:
         raise RunDamaged(
             f"unreadable: {fault}",
             where=f"{file}:{number}",
-            hint="remove that line and start the run again: only its sample is asked again",
+            hint="remove that line and start the run again: only its sample is asked again"
+            if file.name == RECORDS
+            else "move the run's folder away and start the run again",
         ) from None
 
 

@@ -6,8 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-import numpy as np
-
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval, Record, TaskPart, TaskResult
 from evalsuite.request import Generated
@@ -66,5 +64,7 @@ def _by_tag(metric: Metric, scored: list[Record]) -> dict[str, dict[str, Interva
 
 
 def _extracted(scored: list[Record]) -> float:
-    found = np.array([record.answer is not None for record in scored])
-    return float(found.mean()) if found.any() else math.nan
+    """The share of scored samples with an answer; nan only where nothing was scored."""
+    if not scored:
+        return math.nan
+    return sum(record.answer is not None for record in scored) / len(scored)

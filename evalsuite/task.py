@@ -124,6 +124,8 @@ class Task(ABC):
     """The first one is the default."""
     folder: Path
     """Where the plugin's file is, with its sample data beside it; set when it is loaded."""
+    source_sha256: str = ""
+    """Checksum of the plugin's file: another scorer under the same name is another run."""
 
     @property
     @abstractmethod

@@ -108,7 +108,7 @@ def _read(data: DataFolder, name: str) -> Iterator[Sample]:
     for number, row in data.jsonl(name, ("id", "text", "entities")):
         try:
             sentence = msgspec.convert(row, Sentence)
-        except msgspec.ValidationError as fault:
+        except (msgspec.ValidationError, UnicodeEncodeError) as fault:
             data.reject(name, number, str(fault))
             continue
         gold = [[mention.type, mention.text] for mention in sentence.entities]

@@ -69,13 +69,13 @@ def _read(data: DataFolder, name: str, id_prefix: str) -> Iterator[Sample]:
         try:
             question, options, place = _parse(row)
             own_id = _text(row.get("id")) or f"{number}"
+            subject = _text(row.get("subject"))
             if own_id in seen:
                 raise ValueError(f"the id {own_id!r} is used twice")
         except ValueError as fault:
             data.reject(name, number, str(fault))
             continue
         seen.add(own_id)
-        subject = _text(row.get("subject"))
         yield Sample(
             id=id_prefix + own_id,
             fields={"question": question, "options": options},

@@ -119,7 +119,7 @@ def _read(data: DataFolder, name: str) -> Iterator[Sample]:
     for number, row in data.jsonl(name, ("category", "reference")):
         try:
             item = msgspec.convert(_own_names(row), OpenPrompt)
-        except msgspec.ValidationError as fault:
+        except (msgspec.ValidationError, UnicodeEncodeError) as fault:
             data.reject(name, number, str(fault))
             continue
         yield Sample(

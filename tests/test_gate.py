@@ -59,8 +59,56 @@ def test_a_loss_that_may_be_chance_is_inconclusive_and_says_how_many_samples_it_
     assert f"{found.needed:,} samples" in found.reason
 
 
-def test_the_same_answers_pass_however_few():
-    assert verdict(1, 1, margin="0pt", n=2).outcome == "pass"
+def test_the_same_answers_to_a_few_questions_are_no_evidence():
+    found = verdict(1, 1, n=2)
+    assert (found.outcome, found.exit_code) == ("inconclusive", 3)
+    assert "[-65.76, +65.76]" in found.tasks[0].reason
+    assert verdict(1, 1, margin="66pt", n=2).outcome == "pass"
+
+
+def in_two_languages(count, *, score=1.0):
+    return [
+        make_record(f"{i}/{language}", score, tags={"language": language}, cluster=str(i))
+        for i in range(count)
+        for language in ("zh", "en")
+    ]
+
+
+def test_the_same_macro_average_of_a_few_clusters_is_no_evidence():
+    part = make_part(metrics=(Metric("accuracy", macro_over="language"),))
+    few, many = (
+        gate(
+            compare(*(make_run(name, in_two_languages(count), [part]) for name in ("old", "new"))),
+            parse_margin("1pt"),
+        )
+        for count in (2, 400)
+    )
+    assert (few.outcome, many.outcome) == ("inconclusive", "pass")
+
+
+def test_the_same_grades_give_no_interval_and_no_verdict():
+    part = make_part(metrics=(Metric("accuracy", unit="points"),))
+    ours, theirs = (
+        make_run(name, [make_record(f"{i}", i / 8) for i in range(9)], [part])
+        for name in ("old", "new")
+    )
+    found = gate(compare(ours, theirs), parse_margin("1pt"))
+    assert found.outcome == "inconclusive"
+    assert "no score of 9 samples changed" in found.tasks[0].reason
+
+
+@pytest.mark.parametrize(
+    ("template", "score", "outcome"),
+    [("none", 0.5, "pass"), ("chatml", 0.5, "inconclusive"), ("none", 0.4, "inconclusive")],
+)
+def test_the_same_checkpoint_with_the_same_answers_passes_however_few(template, score, outcome):
+    ours = make_run("one", [make_record("a"), make_record("b", 0.5)])
+    theirs = make_run(
+        "one",
+        [make_record("a"), make_record("b", score)],
+        checkpoint={"chat_template": template},
+    )
+    assert gate(compare(ours, theirs), parse_margin("0pt")).outcome == outcome
 
 
 def test_relative_margins_are_shares_of_the_baseline():

@@ -30,8 +30,19 @@ def test_scores_errors_and_truncation_are_counted_apart():
     assert (accuracy.low, accuracy.high) == pytest.approx(proportion_confint(2, 3, method="wilson"))
 
 
-def test_a_task_that_extracts_nothing_has_no_extraction_rate():
-    assert math.isnan(summarise(make_part(), [make_record("a")]).extracted)
+def test_no_answer_found_is_a_rate_of_zero():
+    assert summarise(make_part(), [make_record("a"), make_record("b", 0.0)]).extracted == 0.0
+
+
+def test_nothing_scored_has_no_extraction_rate():
+    assert math.isnan(summarise(make_part(), [make_record("a", None)]).extracted)
+
+
+def test_samples_that_demand_nothing_are_not_counted():
+    records = [make_record(str(i), [float(i < 3), float(i < 4)]) for i in range(9)]
+    found = summarise(make_part(), records)
+    assert (found.scored, found.metrics["accuracy"].value) == (9, 3 / 4)
+    assert found.metrics["accuracy"].n == 4
 
 
 def test_every_metric_is_broken_down_by_every_tag():

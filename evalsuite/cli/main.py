@@ -72,7 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _exit_code(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -85,10 +86,15 @@ def _exit_code(arguments: list[str]) -> int:
         _complain(" ".join(fault.format_message().split()) or "wrong usage; see --help")
         return 2
     except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as fault:
+        where = f" ({fault.filename})" if fault.filename else ""
+        _complain(f"E100 {(fault.strerror or str(fault)).lower()}{where}; check the path")
+        return 2
     except Exception:
         traceback.print_exc()
         _complain("this is a fault of evalsuite; what a run had finished is kept")

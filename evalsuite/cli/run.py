@@ -35,7 +35,7 @@ def run(
         typer.Option(help="A checkpoint folder, a hub id[@revision], or replay:FILE. Repeatable."),
     ],
     tasks: Annotated[
-        str, typer.Option(help="Task names with commas, or all; NAME/SUBSET takes a part.")
+        list[str], typer.Option(help="Task names with commas, or all; NAME/SUBSET takes a part.")
     ],
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=PATH of real data in its official layout.")
@@ -88,7 +88,7 @@ def run(
     from evalsuite.report.displays import open_display
 
     _let_waiting_threads_sleep()
-    choices = _choices(_names(tasks), data, variant, num_fewshot)
+    choices = _choices(_names(",".join(tasks)), data, variant, num_fewshot)
     options = EngineOptions(
         engine=engine,
         chat_template=chat_template,
@@ -162,7 +162,7 @@ def _choices(
     everywhere = [value for value in num_fewshot or [] if "=" not in value]
     shots = by_task("--num-fewshot", [v for v in num_fewshot or [] if "=" in v], names)
     for count in [*everywhere, *filter(None, shots.values())]:
-        if not count.isdecimal():
+        if not (count.isdecimal() and len(count) < 6):
             raise BadOption(f"{count!r} is not a number", where="--num-fewshot")
     common = everywhere[-1] if everywhere else ""
     return [

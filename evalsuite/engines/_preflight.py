@@ -13,7 +13,7 @@ from typing import Any
 from evalsuite.chat import ChatTemplate, render_all
 from evalsuite.engines._tokens import Tokens, without_surrogates
 from evalsuite.engines.base import Prepared
-from evalsuite.errors import BadOption
+from evalsuite.errors import BadCheckpoint, BadOption
 from evalsuite.record import digest
 from evalsuite.request import Choose, Failure, Generate, Prompt, Request, Sampling, Score
 
@@ -97,6 +97,12 @@ class Preflight:
         if self._template is not None:
             chats = [prompt for prompt in texts if not prompt.plain]
             rendered = render_all(self._template, chats, self._tokens.bos, self._tokens.eos)
+            if len(set(chats)) > 1 and len(set(rendered)) == 1:
+                raise BadCheckpoint(
+                    "its chat template leaves the question out",
+                    where=f"chat template {self._template.name!r}",
+                    hint="mend it, or choose another with --chat-template",
+                )
             texts |= zip(chats, map(without_surrogates, rendered), strict=True)
         return [texts[prompt] for prompt in prompts]
 

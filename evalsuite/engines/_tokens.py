@@ -70,7 +70,12 @@ class Tokens:
         return [tuple(map(shared, ids)) for ids in encoded]
 
     def with_lead(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Put ``lead`` in front, unless the text begins with it, or with BOS, by itself."""
+        """Put ``lead`` in front, unless the text begins with it, or with BOS, by itself.
+
+        A template that writes BOS twice gets one: models have never seen two.
+        """
+        while len(ids) > 1 and ids[0] == ids[1] == self._bos_id:
+            ids = ids[1:]
         if ids[: len(self.lead)] == self.lead or (ids and ids[0] == self._bos_id):
             return ids
         return self.lead + ids

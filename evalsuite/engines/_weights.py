@@ -76,6 +76,7 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
                 trust_remote_code=trust_remote_code,
                 local_files_only=True,
                 weights_only=True,
+                ignore_mismatched_sizes=True,  # so that they are reported below, by name
                 output_loading_info=True,
             )
     except ImportError as fault:
@@ -100,7 +101,7 @@ def _check_files(folder: Path) -> None:
     for index in sorted(folder.glob("*.index.json")):
         try:
             files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError) as fault:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
             raise BadCheckpoint(
                 f"not an index of weights: {_first_line(fault)}", where=str(index)
             ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ from evalsuite.request import (
 )
 
 _LAYOUT = 'a .jsonl file of {"id": …, "output": …}, or a text file of one answer a line'
+
+
+_HUGE = 1e300
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -183,7 +185,7 @@ def _read_answer(row: dict[str, Any], where: str) -> Answer:
     numbers = isinstance(logprobs, list) and all(
         isinstance(x, (int, float)) and not isinstance(x, bool) for x in logprobs
     )
-    if not numbers or not all(map(math.isfinite, logprobs)):
+    if not numbers or not all(-_HUGE < x < _HUGE for x in logprobs):
         raise BadRow("logprobs must be a list of finite numbers", where=where)
     return Answer(output, tuple(map(float, logprobs)))
 

@@ -8,8 +8,9 @@ eq. 5.25 and §5.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,28 +37,55 @@ def distinct(rows: Array) -> tuple[Array, NDArray[np.intp]]:
     return rows[first[order]], counts[order]
 
 
-def resampled_totals(rows: Array, resamples: int, rng: np.random.Generator) -> Array:
-    """Totals of ``m − 1`` rows drawn with replacement: ``[m, k]`` → ``[resamples, k]``.
+def grouped(table: Any) -> tuple[Any, NDArray[np.intp] | None]:
+    """The distinct rows and their counts where they are few; else the table itself and None."""
+    if isinstance(table, np.ndarray):
+        kinds, counts = distinct(table)
+        if len(kinds) * 8 <= len(table):
+            return kinds, counts
+    return table, None
+
+
+def blocks(table: Any, resamples: int) -> Iterator[int]:
+    """Sizes of the blocks in which resamples of a table fit into memory."""
+    step = max(1, CELLS // max(table.shape))
+    for start in range(0, resamples, step):
+        yield min(step, resamples - start)
+
+
+def resampled_totals(table: Any, resamples: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Totals of ``m − 1`` rows drawn with replacement: ``[m, k]`` → blocks of ``[resamples, k]``.
 
     Equal rows are drawn together from a multinomial distribution, which is exact, and cheap for
     metrics with few distinct rows.
     """
-    units = len(rows)
-    kinds, counts = distinct(rows)
-    few = len(kinds) * 8 <= units
-    table = kinds if few else rows
-    totals = np.empty((resamples, rows.shape[1]))
-    step = max(1, CELLS // len(table))
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        if few:
+    units = table.shape[0]
+    rows, counts = grouped(table)
+    for size in blocks(rows, resamples):
+        if counts is not None:
             weights = rng.multinomial(units - 1, counts / units, size=size)
         else:
             drawn = rng.integers(0, units, size=(size, units - 1))
             drawn += np.arange(size)[:, None] * units
             weights = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
-        totals[start : start + size] = weights.astype(np.float64) @ table
-    return totals
+        yield weights.astype(np.float64) @ rows
+
+
+def _resampled_scores(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Array:
+    """Scores of resamples of the stratum, ``[resamples]``.
+
+    A part of which a resample drew nothing is left out of that resample's mean.
+    """
+    if stratum.parts == 1:
+        totals = resampled_totals(stratum.table(), resamples, rng)
+        return np.concatenate([stratum.compute(block) for block in totals])
+    scores = []
+    for block in resampled_totals(stratum.table(), resamples, rng):
+        cells = block.reshape(len(block), stratum.parts, -1)
+        there = np.any(cells != 0, axis=-1)
+        summed = np.where(there, stratum.compute(cells), 0.0).sum(axis=-1)
+        scores.append(summed / there.sum(axis=-1))
+    return np.concatenate(scores)
 
 
 def bca_interval(strata: Sequence[Stratum], level: float, seed: int = SEED) -> tuple[float, float]:
@@ -66,20 +94,18 @@ def bca_interval(strata: Sequence[Stratum], level: float, seed: int = SEED) -> t
     Returns:
         (nan, nan) where there is only one unit, which says nothing about the spread.
     """
-    if sum(len(stratum.rows) for stratum in strata) < 2:
+    count = sum(stratum.units for stratum in strata)
+    if count < 2:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    resamples = resamples_for(sum(len(stratum.rows) for stratum in strata))
+    resamples = resamples_for(count)
     replicates = np.zeros(resamples)
     observed = 0.0
     with np.errstate(all="ignore"):
         for stratum in strata:
-            total = stratum.rows.sum(axis=0)
-            observed += stratum.weight * float(stratum.compute(total))
-            if len(stratum.rows) > 1:
-                drawn = stratum.compute(resampled_totals(stratum.rows, resamples, rng))
-            else:
-                drawn = stratum.compute(total)
+            score = float(stratum.score(stratum.totals()))
+            observed += stratum.weight * score
+            drawn = _resampled_scores(stratum, resamples, rng) if stratum.units > 1 else score
             replicates += stratum.weight * drawn
         acceleration = _acceleration(strata)
     replicates = replicates[np.isfinite(replicates)]
@@ -87,6 +113,11 @@ def bca_interval(strata: Sequence[Stratum], level: float, seed: int = SEED) -> t
         return float("nan"), float("nan")
     low, high = np.quantile(replicates, _bca_levels(replicates, observed, acceleration, level))
     return float(low), float(high)
+
+
+def flat(low: float, high: float) -> bool:
+    """Whether an interval has no width beyond rounding, or no limits at all."""
+    return not high - low > 1e-12 * max(1.0, abs(low))
 
 
 def _bca_levels(
@@ -109,12 +140,21 @@ def _acceleration(strata: Sequence[Stratum]) -> float:
     """Σ l³/m³ / 6 (Σ l²/m²)^{3/2} over the jackknife influence values l of all strata."""
     cubes = squares = 0.0
     for stratum in strata:
-        units = len(stratum.rows)
-        if units < 2:
+        if stratum.units < 2:
             continue
-        left_out = stratum.compute(stratum.rows.sum(axis=0) - stratum.rows)
-        influence = stratum.weight * (units - 1) * (left_out.mean() - left_out) / units
+        change = _left_out(stratum)
+        influence = stratum.weight * (1 - 1 / stratum.units) * (change.mean() - change)
         influence = influence[np.isfinite(influence)]
         cubes += float(np.sum(influence**3))
         squares += float(np.sum(influence**2))
     return cubes / (6 * squares**1.5) if squares > 0 else 0.0
+
+
+def _left_out(stratum: Stratum) -> Array:
+    """By how much the score changes without each unit, ``[units]``."""
+    totals = stratum.totals()
+    changes = stratum.compute(totals[stratum.part] - stratum.rows)
+    changes -= stratum.compute(totals)[stratum.part]
+    # What stands alone in its part leaves no part behind.
+    changes[np.bincount(stratum.part)[stratum.part] == 1] = 0.0
+    return np.bincount(stratum.unit, changes) / stratum.parts

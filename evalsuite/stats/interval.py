@@ -6,13 +6,11 @@ import math
 from collections.abc import Iterable
 from statistics import NormalDist
 
-import numpy as np
-
 from evalsuite.metrics.formulas import formula
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval, Record
-from evalsuite.stats.bootstrap import bca_interval
-from evalsuite.stats.sufficient import Statistics, Stratum, statistics, units
+from evalsuite.stats.bootstrap import bca_interval, flat
+from evalsuite.stats.sufficient import Statistics, statistics, units
 
 LEVEL = 0.95
 
@@ -21,8 +19,13 @@ def estimate(metric: Metric, records: Iterable[Record], level: float = LEVEL) ->
     """The metric over the scored records, with a two-sided interval.
 
     A micro mean of independent zeros and ones gets Wilson's interval; everything else a BCa
-    bootstrap, by clusters where samples share one, and within each value of ``macro_over``.
-    ``Interval.method`` says which. Limits are nan where they cannot be known (a single unit).
+    bootstrap, by clusters where samples share one, and within each value of ``macro_over`` unless
+    clusters span several. ``Interval.method`` says which.
+
+    Without spread there is nothing to resample, and still no certainty. Zeros and ones, and shares
+    that are all 0 or all 1, then get Wilson's interval with Kish's effective number of units: a
+    unit's share varies no more than one answer that is right or wrong. For any other metric the
+    limits are nan, since the data do not say them.
 
     Raises:
         RunDamaged: a scored sample lacks the metric's statistic.
@@ -32,20 +35,20 @@ def estimate(metric: Metric, records: Iterable[Record], level: float = LEVEL) ->
 
 def interval(table: Statistics, level: float = LEVEL) -> Interval:
     """:func:`estimate` of statistics already laid out as arrays."""
-    n = len(table.ids)
+    n = table.n
     value = table.score()
     if not math.isfinite(value):
         return Interval(value, math.nan, math.nan, n, level=level)
     if table.binary:
         low, high = wilson(value, n, level)
         return Interval(value, low, high, n, "wilson", level)
-    strata = units(table, table.rows, formula(table.metric.formula))
-    low, high = bca_interval(strata, level)
-    if low == high and table.metric.unit == "percent" and value in (0.0, 1.0):
-        # All right or all wrong: no spread to resample, and yet no certainty.
-        low, high = wilson(value, _effective_units(strata), level)
+    low, high = bca_interval(units(table, table.rows, formula(table.metric.formula)), level)
+    if not flat(low, high):
+        return Interval(value, low, high, n, bootstrap_name(table), level)
+    if table.zeros_and_ones or (table.metric.unit == "percent" and value in (0.0, 1.0)):
+        low, high = wilson(value, table.effective_units, level)
         return Interval(value, low, high, n, "wilson, effective n", level)
-    return Interval(value, low, high, n, bootstrap_name(table), level)
+    return Interval(value, math.nan, math.nan, n, bootstrap_name(table), level)
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -60,11 +63,6 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
 
 def bootstrap_name(table: Statistics) -> str:
     """``bca bootstrap``, with what it respects."""
-    stratified = ["stratified"] if table.strata > 1 else []
+    stratified = ["stratified"] if table.strata > 1 and not table.spanning else []
     clustered = ["clustered"] if table.clustered else []
     return " ".join([*stratified, *clustered, "bca bootstrap"])
-
-
-def _effective_units(strata: list[Stratum]) -> float:
-    """The number of equally weighted units whose mean has the same variance (Kish 1965)."""
-    return float(1 / np.sum([s.weight**2 / len(s.rows) for s in strata]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from evalsuite.metrics.formulas import formula
 from evalsuite.metrics.metric import Array, Metric
 from evalsuite.record import Record
-from evalsuite.stats.bootstrap import CELLS, SEED, bca_interval, distinct, resamples_for
+from evalsuite.stats.bootstrap import SEED, bca_interval, blocks, flat, grouped, resamples_for
 from evalsuite.stats.interval import LEVEL, bootstrap_name
-from evalsuite.stats.sufficient import Statistics, Stratum, statistics, units
+from evalsuite.stats.sufficient import Statistics, Stratum, spread, statistics, units
 
 _ENUMERATED = 12
 """Up to so many differing units, all 2^m swaps are tried instead of a sample of them."""
@@ -24,7 +25,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """How b differs from a on the samples that both have a score for.
 
     Attributes:
-        n: samples compared.
+        samples: samples compared: those that both runs have a score for.
+        n: how many of them have a part in the metric; a mean may give a sample no count.
         a: score of a on those samples; likewise ``b``.
         difference: ``b − a``, in the metric's own unit; positive is a higher score, not always a
             better one.
@@ -35,6 +37,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     metric: str
+    samples: int
     n: int
     a: float
     b: float
@@ -58,7 +61,12 @@ def paired_difference(
 
     A micro mean of independent zeros and ones gets Tango's score interval and the exact McNemar
     test. Everything else gets a paired BCa bootstrap and approximate randomisation, which swaps the
-    two answers to a question (or to a whole cluster) at random.
+    two answers to a question (or to a whole cluster, under every value of a macro average) at
+    random.
+
+    Differences without spread cannot be resampled. Zeros and ones then get Tango's interval with
+    the effective number of units, which is ±z²/(n + z²) where no score changed. For other metrics
+    the limits are nan where no score changed, or too few did for a significant difference.
 
     Raises:
         RunDamaged: a scored sample lacks the metric's statistic.
@@ -89,17 +97,18 @@ def difference(a: Statistics, b: Statistics, level: float = LEVEL) -> Difference
     items = changes(a, b)
     low = high = p_value = math.nan
     method = ""
-    if a.binary and b.binary and a.ids:
+    paired = np.array_equal(a.weights, b.weights)
+    if math.isfinite(gap) and a.binary and b.binary and paired:
         gained = int(np.sum(b.rows[:, 0] > a.rows[:, 0]))
         lost = int(np.sum(b.rows[:, 0] < a.rows[:, 0]))
-        low, high = tango(gained, lost, len(a.ids), level)
+        low, high = tango(gained, lost, a.n, level)
         p_value, method = mcnemar(gained, lost), "tango, exact mcnemar"
     elif math.isfinite(gap):
-        low, high, p_value = _resampled(a, b, gap, level)
-        method = f"paired {bootstrap_name(a)}, randomisation"
+        low, high, p_value, method = _resampled(a, b, gap, level)
     return Difference(
         metric=a.metric.name,
-        n=len(a.ids),
+        samples=len(a.ids),
+        n=a.n,
         a=a_score,
         b=b_score,
         difference=gap,
@@ -120,14 +129,15 @@ def changes(a: Statistics, b: Statistics) -> Array:
     return gain if a.metric.higher_is_better else -gain
 
 
-def tango(gained: int, lost: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+def tango(gained: float, lost: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Score interval of a paired difference of shares, ``(gained − lost) / n``.
 
     Tango (1998), Statistics in Medicine 17:891–908: the differences that the score test, with the
-    other probability at its restricted maximum-likelihood value, does not reject.
+    other probability at its restricted maximum-likelihood value, does not reject. Counts may be
+    fractional.
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
-    observed = (gained - lost) / n
+    observed = min(max((gained - lost) / n, -1.0), 1.0)
 
     def limit(outside: float, inside: float) -> float:
         for _ in range(64):
@@ -141,7 +151,7 @@ def tango(gained: int, lost: int, n: int, level: float = LEVEL) -> tuple[float, 
     return limit(-1.0, observed), limit(1.0, observed)
 
 
-def _tango_score(gained: int, lost: int, n: int, delta: float) -> float:
+def _tango_score(gained: float, lost: float, n: float, delta: float) -> float:
     a = 2 * n
     b = -gained - lost + (2 * n - gained + lost) * delta
     c = -lost * delta * (1 - delta)
@@ -164,7 +174,8 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def _resampled(
     a: Statistics, b: Statistics, gap: float, level: float
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, str]:
+    """Limits, p value and method of a difference by resampling."""
     width = a.rows.shape[1]
     compute = formula(a.metric.formula)
 
@@ -174,10 +185,16 @@ def _resampled(
     joint = np.hstack([a.rows, b.rows])
     p_value = randomisation(units(a, joint, halves, pool_single=False), width, gap)
     low, high = bca_interval(units(a, joint, halves), level)
-    if low == high != 0 and p_value > 1 - level:
-        # A few units that all moved by the same amount: no spread to resample, no certainty.
+    method = f"paired {bootstrap_name(a)}, randomisation"
+    if not flat(low, high):
+        return low, high, p_value, method
+    if a.zeros_and_ones and b.zeros_and_ones and np.array_equal(a.weights, b.weights):
+        n, moves = a.effective_units, b.rows[:, 0] - a.rows[:, 0]
+        gained, lost = (n * float(a.shares[moves == by].sum()) for by in (1, -1))
+        return *tango(gained, lost, n, level), p_value, "tango, effective n, randomisation"
+    if gap == 0 or p_value > 1 - level:
         low = high = math.nan
-    return low, high, p_value
+    return low, high, p_value, method
 
 
 def randomisation(strata: Sequence[Stratum], width: int, gap: float, seed: int = SEED) -> float:
@@ -187,11 +204,11 @@ def randomisation(strata: Sequence[Stratum], width: int, gap: float, seed: int =
     swaps are enumerated and the p value is exact; otherwise it is (1 + hits) / (1 + resamples).
 
     Args:
-        strata: rows ``[units, 2·width]``, the statistics of a and then of b.
+        strata: rows ``[cells, 2·width]``, the statistics of a and then of b.
         gap: the observed difference.
     """
-    differing = [_differing(stratum.rows, width) for stratum in strata]
-    count = sum(len(rows) for rows in differing)
+    tables = [_moves(stratum, width) for stratum in strata]
+    count = sum(table.shape[0] for table in tables)
     if count == 0:
         return 1.0
     exact = count <= _ENUMERATED
@@ -200,40 +217,48 @@ def randomisation(strata: Sequence[Stratum], width: int, gap: float, seed: int =
     swapped = np.zeros(resamples)
     used = 0
     with np.errstate(all="ignore"):
-        for stratum, rows in zip(strata, differing, strict=True):
-            total = stratum.rows.sum(axis=0)
+        for stratum, table in zip(strata, tables, strict=True):
+            totals, done = stratum.totals(), 0
             if exact:
-                bits = (np.arange(resamples)[:, None] >> np.arange(used, used + len(rows))) & 1
-                moved = bits.astype(np.float64) @ rows
-                used += len(rows)
+                swaps = _every_swap(table, used, resamples)
             else:
-                moved = _random_swaps(rows, resamples, rng)
-            swapped += stratum.weight * stratum.compute(total + np.hstack([moved, -moved]))
+                swaps = _random_swaps(table, resamples, rng)
+            for block in swaps:
+                moved = block.reshape(len(block), stratum.parts, width)
+                scores = stratum.score(totals + np.concatenate([moved, -moved], axis=-1))
+                swapped[done : done + len(block)] += stratum.weight * scores
+                done += len(block)
+            used += table.shape[0]
     hits = int(np.sum(np.abs(swapped) >= abs(gap) - 1e-9 * max(abs(gap), 1e-3)))
     return hits / resamples if exact else (1 + hits) / (1 + resamples)
 
 
-def _differing(rows: Array, width: int) -> Array:
-    """What a swap adds to a's total, for the units where the two answers differ."""
-    moves = rows[:, width:] - rows[:, :width]
-    return moves[np.any(moves != 0, axis=1)]
+def _moves(stratum: Stratum, width: int) -> Any:
+    """What a swap adds to a's totals, ``[m, parts·width]``, for the m units that differ."""
+    moves = stratum.rows[:, width:] - stratum.rows[:, :width]
+    differing = np.unique(stratum.unit[np.any(moves != 0, axis=1)])
+    kept = np.isin(stratum.unit, differing)
+    unit = np.searchsorted(differing, stratum.unit[kept])
+    return spread(moves[kept], unit, stratum.part[kept], (len(differing), stratum.parts))
 
 
-def _random_swaps(moves: Array, resamples: int, rng: np.random.Generator) -> Array:
-    """Sums of a random half of the moves, ``[resamples, k]``; equal moves are drawn together."""
-    total = np.zeros((resamples, moves.shape[1]))
-    if not len(moves):
-        return total
-    kinds, counts = distinct(moves)
-    few = len(kinds) * 8 <= len(moves)
-    table = kinds if few else moves
-    step = max(1, CELLS // len(table))
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        if few:
-            taken = rng.binomial(counts, 0.5, size=(size, len(table))).astype(np.float64)
+def _every_swap(moves: Any, used: int, resamples: int) -> Iterator[Array]:
+    """Sums of each subset of the moves, which are bits ``used`` and up of the resample's number."""
+    start = 0
+    for size in blocks(moves, resamples):
+        number = np.arange(start, start + size)[:, None]
+        bits = (number >> np.arange(used, used + moves.shape[0])) & 1
+        yield bits.astype(np.float64) @ moves
+        start += size
+
+
+def _random_swaps(moves: Any, resamples: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Sums of a random half of the moves, blocks of ``[resamples, k]``."""
+    rows, counts = grouped(moves)
+    for size in blocks(rows, resamples):
+        if counts is not None:
+            taken = rng.binomial(counts, 0.5, size=(size, len(rows))).astype(np.float64)
         else:
-            packed = rng.integers(0, 256, size=(size, -(-len(table) // 8)), dtype=np.uint8)
-            taken = np.unpackbits(packed, axis=1, count=len(table)).astype(np.float64)
-        total[start : start + size] = taken @ table
-    return total
+            packed = rng.integers(0, 256, size=(size, -(-rows.shape[0] // 8)), dtype=np.uint8)
+            taken = np.unpackbits(packed, axis=1, count=rows.shape[0]).astype(np.float64)
+        yield taken @ rows

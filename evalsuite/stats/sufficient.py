@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +49,46 @@ class Statistics:
         """Whether any two samples share a cluster."""
         return len(np.unique(self.cluster)) < len(self.ids)
 
+    @cached_property
+    def spanning(self) -> bool:
+        """Whether any cluster has samples under several values of ``macro_over``."""
+        within = len(np.unique(self.cluster * self.strata + self.stratum))
+        return within > len(np.unique(self.cluster))
+
+    @property
+    def weights(self) -> Array:
+        """The count of each sample in a mean, ``[n]``, 0 where it has no part; else ones."""
+        return self.rows[:, 1] if self.metric.formula == "mean" else np.ones(len(self.ids))
+
+    @property
+    def n(self) -> int:
+        """How many samples have a part in the score: for a mean, those with a count."""
+        return int(np.count_nonzero(self.weights))
+
+    @property
+    def shares(self) -> Array:
+        """The part of each sample in the score, ``[n]``, summing to 1."""
+        totals = np.bincount(self.stratum, self.weights)
+        return self.weights / (self.strata * totals[self.stratum])
+
+    @property
+    def effective_units(self) -> float:
+        """The number of equally weighted units whose mean has the same variance (Kish 1965)."""
+        return float(max(1.0, 1 / np.sum(np.bincount(self.cluster, self.shares) ** 2)))
+
+    @property
+    def zeros_and_ones(self) -> bool:
+        """Whether this is a mean of zeros and ones, over those samples that have a part in it."""
+        if self.metric.formula != "mean":
+            return False
+        values, counts = self.rows[:, 0], self.rows[:, 1]
+        whole = ((values == 0) | (values == 1)) & ((counts == 0) | (counts == 1))
+        return bool(np.all(whole & (values <= counts)))
+
     @property
     def binary(self) -> bool:
         """Whether this is a micro mean of zeros and ones over independent samples."""
-        values, counts = self.rows[:, 0], self.rows[:, -1]
-        return (
-            self.metric.formula == "mean"
-            and self.strata <= 1
-            and not self.clustered
-            and bool(np.all((values == 0) | (values == 1)) and np.all(counts == 1))
-        )
+        return self.strata <= 1 and not self.clustered and self.zeros_and_ones
 
     def score(self) -> float:
         """The metric over all samples; nan for none."""
@@ -120,28 +152,83 @@ def sums(rows: Array, group: NDArray[np.intp], groups: int) -> Array:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Independent units that are resampled among themselves.
+    """Independent units, samples or clusters, that are resampled among themselves.
 
     Attributes:
-        rows: statistics summed over each unit, ``[units, k]``.
+        rows: statistics summed over the samples that a unit has in a part, ``[cells, k]``.
         weight: its share in the score.
-        compute: from summed rows to the stratum's score.
+        compute: from summed rows to a part's score; the stratum's is their unweighted mean.
+        unit: number of the unit of each row, ``[cells]``.
+        part: number of the part of each row, ``[cells]``; zeros unless clusters span the values of
+            a macro average, which then are the parts.
     """
 
     rows: Array
     weight: float
     compute: Formula
+    unit: NDArray[np.intp]
+    part: NDArray[np.intp]
+
+    @cached_property
+    def units(self) -> int:
+        """How many units there are."""
+        return int(self.unit.max(initial=-1)) + 1
+
+    @cached_property
+    def parts(self) -> int:
+        """How many scores are averaged."""
+        return int(self.part.max(initial=-1)) + 1
+
+    def totals(self) -> Array:
+        """The statistics of each part, ``[parts, k]``."""
+        return sums(self.rows, self.part, self.parts)
+
+    def score(self, totals: Array) -> Array:
+        """From statistics of the parts, ``[..., parts, k]``, to the stratum's score, ``[...]``."""
+        return np.asarray(self.compute(totals).mean(axis=-1))
+
+    def table(self) -> Any:
+        """:func:`spread` of its rows, ``[units, parts·k]``."""
+        return spread(self.rows, self.unit, self.part, (self.units, self.parts))
+
+
+def spread(
+    rows: Array, unit: NDArray[np.intp], part: NDArray[np.intp], shape: tuple[int, int]
+) -> Any:
+    """One row a unit, its parts side by side: ``[cells, k]`` → ``[units, parts·k]``.
+
+    A SciPy sparse array where less than a quarter would be filled, so that memory stays in
+    proportion to the samples; otherwise a NumPy array.
+    """
+    units, parts = shape
+    width = rows.shape[1]
+    if units * parts <= 4 * len(rows):
+        filled = np.zeros((units, parts, width))
+        filled[unit, part] = rows
+        return filled.reshape(units, parts * width)
+    from scipy.sparse import csr_array
+
+    column = part[:, None] * width + np.arange(width)
+    places = (np.repeat(unit, width), column.ravel())
+    return csr_array((rows.ravel(), places), shape=(units, parts * width))
 
 
 def units(
     table: Statistics, rows: Array, compute: Formula, *, pool_single: bool = True
 ) -> list[Stratum]:
-    """Sum samples into clusters within each stratum.
+    """Sum samples into clusters, and clusters into strata that are resampled apart.
+
+    Each value of the macro average is a stratum, unless a cluster spans several: then all clusters
+    are one stratum, in which each carries its statistics under every value.
 
     Strata of a single unit say nothing about their own spread. With ``pool_single`` they become one
     stratum whose units are their scores (collapsed strata, Wolter 2007, §2.5: the error is
     overstated rather than missed).
     """
+    if table.spanning:
+        pairs, cell = np.unique(table.cluster * table.strata + table.stratum, return_inverse=True)
+        unit, part = np.divmod(pairs, table.strata)
+        return [Stratum(sums(rows, cell, len(pairs)), 1.0, compute, unit, part)]
     strata: list[Stratum] = []
     single: list[float] = []
     for number in range(table.strata):
@@ -151,11 +238,16 @@ def units(
         if len(summed) == 1 and pool_single:
             single.append(float(compute(summed)[0]))
         else:
-            strata.append(Stratum(summed, 1 / table.strata, compute))
+            strata.append(_one_part(summed, 1 / table.strata, compute))
     if single:
         values = np.array([[value, 1.0] for value in single])
-        strata.append(Stratum(values, len(single) / table.strata, formula("mean")))
+        strata.append(_one_part(values, len(single) / table.strata, formula("mean")))
     return strata
+
+
+def _one_part(rows: Array, weight: float, compute: Formula) -> Stratum:
+    count = len(rows)
+    return Stratum(rows, weight, compute, np.arange(count), np.zeros(count, dtype=np.intp))
 
 
 def _numbered(values: Sequence[object]) -> NDArray[np.intp]:
