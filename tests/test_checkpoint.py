@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 
 import pytest
@@ -117,3 +118,33 @@ def test_remote_code_needs_consent(folder):
     with pytest.raises(BadCheckpoint, match="trust-remote-code"):
         open_checkpoint(str(folder))
     assert open_checkpoint(str(folder), trust_remote_code=True).config == config
+
+
+@pytest.mark.parametrize("name", ["sub/model.safetensors", "../other/model.safetensors"])
+def test_weights_outside_the_folder_are_refused(folder, name):
+    """The fingerprint would not see them, and new weights would meet old answers."""
+    index = {"weight_map": {"model.embed_tokens.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(BadCheckpoint, match="outside its folder"):
+        open_checkpoint(str(folder))
+
+
+def test_an_adapter_beside_the_weights_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadCheckpoint, match="merge it"):
+        open_checkpoint(str(folder))
+
+
+def test_attention_from_the_hub_needs_consent(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_attn_implementation": "a/kernel"}))
+    with pytest.raises(BadCheckpoint, match="--trust-remote-code"):
+        open_checkpoint(str(folder))
+
+
+def test_links_to_nowhere_and_folders_are_no_files(folder):
+    (folder / "loop.json").symlink_to(folder / "loop.json")
+    (folder / "nowhere.txt").symlink_to(folder / "gone")
+    (folder / "folder.json").mkdir()
+    os.mkfifo(folder / "pipe.txt")
+    assert open_checkpoint(str(folder)).fingerprint

@@ -11,10 +11,11 @@ from contract import HOSTILE, QUESTION
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalsuite.chat import ChatTemplate
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines._preflight import Preflight
 from evalsuite.engines._tokens import Tokens, without_surrogates
-from evalsuite.errors import BadOption
+from evalsuite.errors import BadCheckpoint, BadOption
 from evalsuite.request import Choose, Generate, Prompt, Sampling, Score
 
 
@@ -189,3 +190,20 @@ def test_a_byte_level_tokenizer_without_bos(checkpoint_path, tmp_path):
         assert tokens.text_after(one.prompt, one.tails[0]) == answer
     half = tokens.encode(["你\n"])[0]
     assert tokens.text_after(one.prompt, [half[0], half[-1], *half]) == "\ufffd\n你\n"
+
+
+def test_a_template_that_writes_bos_twice_gets_one(tokens):
+    source = "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    limits = {"force_template": False, "context": 256, "rows": 448, "identity": []}
+    [ready] = Preflight(tokens, ChatTemplate("checkpoint", source), **limits).prepare(
+        ["n"], [Generate(Prompt("你好"))]
+    )
+    assert ready.prompt.count(1) == 1
+    assert ready.prompt[0] == 1
+
+
+def test_a_template_that_leaves_the_question_out_is_refused(tokens):
+    limits = {"force_template": False, "context": 256, "rows": 448, "identity": []}
+    silent = Preflight(tokens, ChatTemplate("checkpoint", "Hello!"), **limits)
+    with pytest.raises(BadCheckpoint, match="leaves the question out"):
+        silent.prepare(["a", "b"], [Generate(Prompt("one")), Generate(Prompt("two"))])
