@@ -87,7 +87,7 @@ class TaskComparison(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def coverage(self) -> float:
         """Share of the expected samples that both runs have a score for."""
-        return self.main.n / self.expected if self.expected else 0.0
+        return self.main.samples / self.expected if self.expected else 0.0
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
         by_tag: metric → tag → value of that tag → estimate.
         errors: error code → number of samples without a score.
         truncated: answers cut off at the token limit.
-        extracted: share of samples in which an answer was found; nan if the task extracts none.
+        extracted: share of scored samples in which an answer was found; nan if none was scored.
     """
 
     samples: int
