@@ -74,20 +74,36 @@ def update_golden(task: Task) -> Path:
         CannotWrite: its folder cannot be written.
     """
     golden = read_golden(task) or {}
-    prompts = golden_prompts(task, open_data(task, None))
+    prompts = golden_prompts(task, open_data(task, None), golden.get("prompts"))
     content = {"prompts": prompts, "cases": golden.get("cases", [])}
     write_atomically(golden_file(task), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     return golden_file(task)
 
 
-def golden_prompts(task: Task, data: DataFolder) -> dict[str, Any]:
-    """The ``prompts`` part of a golden file: the first sample, in every variant."""
-    samples = list(task.samples(data))[:1]
+def golden_prompts(
+    task: Task, data: DataFolder, kept: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``prompts`` part of a golden file: the first sample, in every variant.
+
+    Args:
+        kept: prompts pinned before; those of the form VARIANT/K-shot are made again for their own
+            samples, so that nothing that was checked goes unchecked.
+    """
+    samples = {sample.id: sample for sample in task.samples(data)}
+    first = next(iter(samples))
+    wanted = {f"{v.name}/{v.num_fewshot}-shot": first for v in task.variants}
+    known = {variant.name for variant in task.variants}
+    for key, prompt in (kept or {}).items():
+        variant, _, shots = key.rpartition("/")
+        count = shots.removesuffix("-shot")
+        if variant in known and count.isdecimal() and prompt.get("sample") in samples:
+            wanted[key] = prompt["sample"]
     prompts = {}
-    for variant in task.variants:
-        for request in build_requests(task, data, samples, variant, variant.num_fewshot):
-            prompt = pinned(samples[0], request)
-            prompts[f"{variant.name}/{variant.num_fewshot}-shot"] = msgspec.to_builtins(prompt)
+    for key, sample in wanted.items():
+        variant, _, shots = key.rpartition("/")
+        count = int(shots.removesuffix("-shot"))
+        [request] = build_requests(task, data, [samples[sample]], task.variant(variant), count)
+        prompts[key] = msgspec.to_builtins(pinned(samples[sample], request))
     return prompts
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evalsuite.data import DataFolder
-from evalsuite.request import Sampling
+from evalsuite.request import Generate, Prompt, Request, Sampling
 from evalsuite.task import DataSource, Sample, TaskMeta, Variant
 from evalsuite.word_problems import WordProblems, read_target, word_problem_metrics
+
+_INSTRUCTION = (
+    "{question}\nSolve this step by step. End with a line that has #### and the number alone."
+)
 
 
 class GSM8K(WordProblems):
@@ -45,7 +49,10 @@ class GSM8K(WordProblems):
         version=1,
         sample_data="samples/gsm8k",
     )
-    variants = (Variant("cot", "worked examples, the answer after ####", num_fewshot=5),)
+    variants = (
+        Variant("cot", "worked examples, the answer after ####", num_fewshot=5),
+        Variant("instruct", "an instruction for chat models, without examples"),
+    )
     metrics = word_problem_metrics()
     declared = re.compile(r"#### (-?[0-9.,]++)(?!/)")
     sampling = Sampling(max_tokens=320, stop=("\n\nQuestion:", "Question:"))
@@ -57,6 +64,13 @@ class GSM8K(WordProblems):
 
     def examples(self, data: DataFolder) -> Iterator[Sample]:
         return _read(data, data.first(*_files("train")), "train/")
+
+    def request(self, sample: Sample, shots: Sequence[Sample], variant: str) -> Request:
+        if variant == "cot":
+            return super().request(sample, shots, variant)
+        blocks = [f"{_INSTRUCTION.format(**s.fields)}\n{s.fields['answer']}\n\n" for s in shots]
+        prompt = Prompt(_INSTRUCTION.format(**sample.fields), "".join(blocks))
+        return Generate(prompt, Sampling(max_tokens=self.sampling.max_tokens))
 
     def ask(self, sample: Sample) -> str:
         return f"Question: {sample.fields['question']}\nAnswer:"

@@ -19,9 +19,18 @@ from evalsuite.metrics.translation import NAMES, TargetLanguage, signature, stat
 from evalsuite.request import Generate, Generated, Prompt, Request, Response, Sampling
 from evalsuite.task import DataSource, Outcome, Sample, Task, TaskMeta, Variant
 
+DIRECTIONS = ("zh-en", "en-zh")
 _PROMPTS = {
-    "zh-en": "请把下面的中文翻译成英文，只写译文。\n中文：{source}\n英文：",
-    "en-zh": "请把下面的英文翻译成中文，只写译文。\n英文：{source}\n中文：",
+    "zh": {
+        "zh-en": "请把下面的中文翻译成英文，只写译文。\n中文：{source}\n英文：",
+        "en-zh": "请把下面的英文翻译成中文，只写译文。\n英文：{source}\n中文：",
+    },
+    "en": {
+        "zh-en": "Translate this from Chinese to English. Write only the translation.\n"
+        "Chinese: {source}\nEnglish:",
+        "en-zh": "Translate this from English to Chinese. Write only the translation.\n"
+        "English: {source}\nChinese:",
+    },
 }
 _FLORES_CODES = {"zh": ("zho_Hans", "cmn_Hans"), "en": ("eng_Latn",)}
 
@@ -68,7 +77,10 @@ class Translation(Task):
         version=1,
         sample_data="samples/translation",
     )
-    variants = (Variant("zh", "a Chinese instruction; the translation ends at the line's end"),)
+    variants = (
+        Variant("zh", "a Chinese instruction; the translation ends at the line's end"),
+        Variant("en", "an English instruction; likewise"),
+    )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -96,8 +108,11 @@ class Translation(Task):
         return sample.tags["direction"]
 
     def request(self, sample: Sample, shots: Sequence[Sample], variant: str) -> Request:
-        prefix = "".join(f"{_ask(shot)}{shot.target}\n\n" for shot in shots)
-        return Generate(Prompt(_ask(sample), prefix), Sampling(max_tokens=256, stop=("\n",)))
+        space = " " if variant == "en" else ""
+        prefix = "".join(f"{_ask(shot, variant)}{space}{shot.target}\n\n" for shot in shots)
+        return Generate(
+            Prompt(_ask(sample, variant), prefix), Sampling(max_tokens=256, stop=("\n",))
+        )
 
     def score(self, sample: Sample, response: Response) -> Outcome:
         text = response.text if isinstance(response, Generated) else ""
@@ -120,13 +135,13 @@ def _sample(pair: Pair, sample_id: str) -> Sample:
     )
 
 
-def _ask(sample: Sample) -> str:
-    return _PROMPTS[sample.tags["direction"]].format(source=sample.fields["source"])
+def _ask(sample: Sample, variant: str) -> str:
+    return _PROMPTS[variant][sample.tags["direction"]].format(source=sample.fields["source"])
 
 
 def _wmt(data: DataFolder, split: str) -> list[Pair]:
     pairs: list[Pair] = []
-    for direction in _PROMPTS:
+    for direction in DIRECTIONS:
         source, target = direction.split("-")
         ending = f".{direction}.src.{source}"
         sets = [
@@ -156,7 +171,7 @@ def _flores(data: DataFolder, split: str) -> list[Pair]:
     }
     if len(files) < 2:
         return []
-    both = [_aligned(data, d, files[d[:2]], files[d[-2:]]) for d in _PROMPTS]
+    both = [_aligned(data, d, files[d[:2]], files[d[-2:]]) for d in DIRECTIONS]
     return [pair._replace(cluster=str(pair.row)) for pairs in both for pair in pairs]
 
 
