@@ -101,8 +101,8 @@ def golden_prompts(
     prompts = {}
     for key, sample in wanted.items():
         variant, _, shots = key.rpartition("/")
-        count = int(shots.removesuffix("-shot"))
-        [request] = build_requests(task, data, [samples[sample]], task.variant(variant), count)
+        asked = task.variant(variant), int(shots.removesuffix("-shot"))
+        [request] = build_requests(task, data, [samples[sample]], *asked)
         prompts[key] = msgspec.to_builtins(pinned(samples[sample], request))
     return prompts
 
