@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 TOLERANCE = 1e-4
@@ -80,8 +81,12 @@ def evalsuite_answers(
     planned = plan_task(choice)
     [contestant] = find_contestants([str(options.model)], EngineOptions(dtype="float32"))
     engine = contestant.open_engine()
-    todo = agenda([planned], engine, AnswerCache(None), {})
-    jobs = [job for job in todo.jobs if job.sample.tags["subject"] in subjects]
+    pairs = zip(planned.samples, planned.requests, strict=True)
+    wanted = [(sample, request) for sample, request in pairs if sample.tags["subject"] in subjects]
+    chosen = msgspec.structs.replace(
+        planned, samples=[sample for sample, _ in wanted], requests=[r for _, r in wanted]
+    )
+    jobs = agenda([chosen], engine, AnswerCache(None), {}).jobs
     answers: dict[int, Chosen] = {}
     for index, answer in engine.answer([job.prepared for job in jobs]):
         if not isinstance(answer, Chosen):
