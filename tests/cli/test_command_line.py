@@ -39,7 +39,7 @@ def call(home):
     return call
 
 
-def refused(done, exit_code: int, *words: str) -> None:
+def assert_refused(done, exit_code: int, *words: str) -> None:
     """One line on standard error, no traceback, and it says these words."""
     assert done.returncode == exit_code, done.stderr
     assert "Traceback" not in done.stderr
@@ -74,22 +74,22 @@ def test_mistakes_are_one_line_with_the_nearest_name(
     call, checkpoint_path, tmp_path, arguments, words
 ):
     done = call("run", "--model", checkpoint_path, "--out", tmp_path / "out", *arguments)
-    refused(done, 2, *words)
+    assert_refused(done, 2, *words)
     assert not (tmp_path / "out").exists(), "nothing is written before the command is understood"
 
 
 def test_an_engine_of_a_later_version_is_an_engine_failure(call, checkpoint_path):
     done = call("run", "--model", checkpoint_path, "--tasks", "mcq", "--engine", "vllm")
-    refused(done, 4, "E301", "vllm")
+    assert_refused(done, 4, "E301", "vllm")
 
 
 def test_a_wrong_model_names_its_neighbour(call, checkpoint_path):
     done = call("run", "--model", checkpoint_path.with_name("tini"), "--tasks", "mcq")
-    refused(done, 2, "E121", "did you mean", str(checkpoint_path))
+    assert_refused(done, 2, "E121", "did you mean", str(checkpoint_path))
 
 
 def test_a_missing_command_names_the_nearest(call):
-    refused(call("rnu"), 2, "run")
+    assert_refused(call("rnu"), 2, "run")
 
 
 def broken(checkpoint: Path, target: Path) -> Path:
@@ -103,7 +103,7 @@ def test_weights_cut_short_are_refused(call, checkpoint_path, tmp_path):
     with file.open("r+b") as stream:
         stream.truncate(file.stat().st_size // 2)
     done = call("run", "--model", folder, "--tasks", "mcq", "--out", tmp_path / "out")
-    refused(done, 2, "E121", "model.safetensors")
+    assert_refused(done, 2, "E121", "model.safetensors")
 
 
 def test_pickled_weights_that_run_code_are_refused(call, checkpoint_path, tmp_path):
@@ -118,7 +118,7 @@ def test_pickled_weights_that_run_code_are_refused(call, checkpoint_path, tmp_pa
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Hostile()}))
     done = call("run", "--model", folder, "--tasks", "mcq", "--out", tmp_path / "out")
-    refused(done, 2, "E121")
+    assert_refused(done, 2, "E121")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -129,7 +129,7 @@ def test_remote_code_must_be_asked_for(call, checkpoint_path, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')")
     done = call("run", "--model", folder, "--tasks", "mcq", "--out", tmp_path / "out")
-    refused(done, 2, "E121", "--trust-remote-code")
+    assert_refused(done, 2, "E121", "--trust-remote-code")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -142,7 +142,7 @@ def test_bad_rows_are_named_or_counted(call, tmp_path):
     answers.write_text("B\n")
     common = ["run", "--model", f"replay:{answers}", "--tasks", "mcq", "--data", f"mcq={data}"]
     common += ["--num-fewshot", "0", "--out", tmp_path / "out"]
-    refused(call(*common), 2, "E112", "questions.jsonl:2", "--skip-bad-rows")
+    assert_refused(call(*common), 2, "E112", "questions.jsonl:2", "--skip-bad-rows")
     done = call(*common, "--skip-bad-rows", "--display", "json")
     assert done.returncode == 0, done.stderr
     [run] = find_runs(tmp_path / "out")
@@ -208,7 +208,9 @@ def test_run_show_score_compare_gate_leaderboard(
     assert "gate: pass" in same.stdout
     judged = call("gate", "--baseline", first, "--candidate", other, "--max-drop", "0pt")
     assert judged.returncode in (0, 1, 3)
-    refused(call("gate", "--baseline", first, "--candidate", other, "--max-drop", "1"), 2, "1pt")
+    assert_refused(
+        call("gate", "--baseline", first, "--candidate", other, "--max-drop", "1"), 2, "1pt"
+    )
 
     board = tmp_path / "board.yaml"
     board.write_text("title: Two\ntasks: [mcq, classification_zh]\n")
@@ -235,7 +237,7 @@ def test_a_gate_on_other_questions_is_incomparable(call, tmp_path):
         assert done.returncode == 0, done.stderr
     one, two = (find_runs(tmp_path / n)[0].path for n in ("1", "2"))
     done = call("gate", "--baseline", one, "--candidate", two, "--max-drop", "1pt")
-    refused(done, 3, "E204", "checksum")
+    assert_refused(done, 3, "E204", "checksum")
 
 
 def test_dry_run_shows_one_exact_prompt_a_task_and_computes_nothing(
@@ -258,7 +260,7 @@ def test_an_unwritable_folder_is_one_line(call, roomy_checkpoint_path, tmp_path)
     done = call(
         "run", "--model", roomy_checkpoint_path, "--tasks", "mcq", "--out", tmp_path / "file" / "x"
     )
-    refused(done, 3, "E211", "--out")
+    assert_refused(done, 3, "E211", "--out")
 
 
 def test_hostile_answers_pass_through_unharmed(call, tmp_path):
