@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +24,25 @@ _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB)
 def home() -> Path:
     """Where caches and fetched data live: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
     return Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
+
+
+_PATIENCE = 30.0
+"""Seconds to wait for other processes."""
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Make the file ready; while several processes make it at once, SQLite refuses without waiting."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.execute(_TABLE)
+            return
+        except sqlite3.OperationalError as fault:
+            if "locked" not in str(fault) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class AnswerCache:
@@ -42,10 +62,8 @@ class AnswerCache:
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(file, timeout=30, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_TABLE)
+            self._database = sqlite3.connect(file, timeout=_PATIENCE, isolation_level=None)
+            _prepare(self._database)
         except (OSError, sqlite3.Error) as fault:
             self._give_up(file, fault)
 
