@@ -126,7 +126,11 @@ def evaluate(
     folder = settings.out / manifest.run_id
     with Journal(folder, manifest) as journal:
         try:
-            display.status(f"loading {manifest.checkpoint.name}")
+            asked = sum(part.samples for part in manifest.tasks)
+            display.status(
+                f"plan: {len(tasks)} tasks, {asked} samples, {len(journal.done)} done, template"
+                f" {manifest.checkpoint.chat_template}; loading {manifest.checkpoint.name}"
+            )
             engine = open_engine()
             manifest.engine = manifest.engine | engine.description
             manifest.checkpoint = msgspec.structs.replace(

@@ -40,6 +40,10 @@ class CMATH(WordProblems):
             hub="weitianwen/cmath",
             revision="main",
             files=("*.jsonl",),
+            sha256=dict.fromkeys(
+                ("cmath_dev.jsonl", "datasets/cmath_dev.jsonl"),
+                "b9c6333a31fd740e7f5b5a71022bd59e00748798a3377364346d280549b25e3b",
+            ),
             layout="test.jsonl, cmath_test.jsonl or cmath_dev.jsonl with question (or input), "
             "golden (or answer) and grade",
             url="https://github.com/XiaoMi/cmath",
