@@ -25,6 +25,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "auto"
     batch_tokens: int | None = None
     trust_remote_code: bool = False
+    base: str | None = None
 
 
 class Contestant(msgspec.Struct, frozen=True):
@@ -95,8 +96,10 @@ def _checkpoint(model: str, options: EngineOptions) -> Contestant:
     from evalsuite.checkpoint import open_checkpoint
     from evalsuite.engines.opening import check_engine, open_engine
 
-    name = check_engine(options.engine, dtype=options.dtype)
-    checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
+    checkpoint = open_checkpoint(
+        model, trust_remote_code=options.trust_remote_code, base=options.base
+    )
+    name = check_engine(options.engine, dtype=options.dtype, checkpoint=checkpoint)
     template = resolve_template(checkpoint, options.chat_template)
     part = CheckpointPart(
         name=checkpoint.name,

@@ -14,14 +14,17 @@ from types import FrameType
 
 import typer
 
+from evalsuite.cli.checkpoint import checkpoint
 from evalsuite.cli.compare import compare
 from evalsuite.cli.doctor import doctor
 from evalsuite.cli.fetch import fetch
 from evalsuite.cli.gate import gate
 from evalsuite.cli.leaderboard import leaderboard
+from evalsuite.cli.reward import reward
 from evalsuite.cli.run import run
 from evalsuite.cli.score import score
 from evalsuite.cli.show import show
+from evalsuite.cli.stages import stages
 from evalsuite.cli.tasks import tasks
 from evalsuite.errors import EvalsuiteError
 
@@ -57,12 +60,15 @@ def _root(
 
 app.command("run")(run)
 app.add_typer(tasks, name="tasks")
+app.add_typer(checkpoint, name="checkpoint")
 app.command("fetch")(fetch)
 app.command("score")(score)
 app.command("show")(show)
 app.command("compare")(compare)
 app.command("gate")(gate)
 app.command("leaderboard")(leaderboard)
+app.command("reward")(reward)
+app.command("stages")(stages)
 app.command("doctor")(doctor)
 
 

@@ -32,7 +32,9 @@ class DisplayChoice(enum.StrEnum):
 def run(
     model: Annotated[
         list[str],
-        typer.Option(help="A checkpoint folder, a hub id[@revision], or replay:FILE. Repeatable."),
+        typer.Option(
+            help="A checkpoint of any form, a hub id[@revision], or replay:FILE. Repeatable."
+        ),
     ],
     tasks: Annotated[
         list[str], typer.Option(help="Task names with commas, or all; NAME/SUBSET takes a part.")
@@ -51,7 +53,9 @@ def run(
     chat_template: Annotated[
         str, typer.Option(help="auto, none, or a built-in template by name.")
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16, or quantised here: int8, int4.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens in one batch; found automatically.")
@@ -76,6 +80,9 @@ def run(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own Python code.")
     ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="The base of a delta or adapter, if it lies elsewhere.")
+    ] = None,
     display: Annotated[DisplayChoice, typer.Option(help="How to show progress.")] = (
         DisplayChoice.auto
     ),
@@ -96,6 +103,7 @@ def run(
         device=device,
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
+        base=base,
     )
     shown = open_display(display.value)
     contestants = find_contestants(model, options)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evalsuite.checkpoint import Checkpoint
+from evalsuite.checkpoint.quiet import quiet as quiet
+from evalsuite.engines._quantised import (
+    check_brought,
+    check_scheme,
+    quantise,
+    scheme_of,
+    unlogged,
+)
 from evalsuite.errors import BadCheckpoint, BadOption, EngineUnavailable, nearest
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
 
 
 def choose_device(wanted: str) -> str:
@@ -54,22 +61,32 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
     nothing in a file is executed.
 
     Args:
-        dtype: ``auto`` is float32 on a processor and the checkpoint's own elsewhere.
+        dtype: ``auto`` is float32 on a processor and the checkpoint's own elsewhere; ``int8`` and
+            ``int4`` are quantised here.
 
     Raises:
+        BadOption: ``int8`` or ``int4`` of weights that are quantised already.
         BadCheckpoint: a file is truncated, a tensor is missing, has another shape than
             ``config.json`` says, or belongs to a layer that ``config.json`` does not have.
-        EngineUnavailable: a package that the checkpoint's format needs is not installed.
+        EngineUnavailable: a package that the checkpoint's format needs is not installed, or its
+            kernels need another device.
     """
     check_dtype(dtype)
+    scheme, brought = scheme_of(dtype), checkpoint.quantization
+    if scheme:
+        check_scheme(scheme, brought, device)
+        dtype = scheme.compute
+    elif brought:
+        check_brought(brought, device, checkpoint.source)
     _check_files(checkpoint.path)
     import torch
-    from transformers import AutoModelForCausalLM
 
     if dtype == "auto" and torch.device(device).type == "cpu":
         dtype = "float32"
     try:
-        with quiet():
+        with unlogged(), quiet():
+            from transformers import AutoModelForCausalLM
+
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.path),
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -78,20 +95,39 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
                 weights_only=True,
                 ignore_mismatched_sizes=True,  # so that they are reported below, by name
                 output_loading_info=True,
+                **({"device_map": {"": device}} if brought else {}),
             )
     except ImportError as fault:
         raise EngineUnavailable(
             f"the checkpoint needs a package that is not here: {_first_line(fault)}",
             where=str(checkpoint.path),
+            hint="install it, or evaluate the checkpoint in another form",
         ) from None
     except Exception as fault:
         raise BadCheckpoint(
-            f"its weights do not load: {_first_line(fault)}",
+            f"its {brought + ' ' if brought else ''}weights do not load: {_first_line(fault)}",
             where=str(checkpoint.path),
             hint="compare config.json with the weights, or copy the checkpoint again",
         ) from None
     _check_report(report, model.base_model_prefix, checkpoint.path)
+    if brought:
+        return model.eval()
+    if scheme:
+        with unlogged():
+            quantise(model, scheme, str(checkpoint.path))
     return model.to(device).eval()
+
+
+def parameters(module: Any) -> int:
+    """Number of a model's weights, tied ones counted once, however few bytes they are packed in."""
+    import torch
+
+    if getattr(module.config, "quantization_config", None) is not None:
+        plain = copy.deepcopy(module.config)
+        del plain.quantization_config
+        with torch.device("meta"), quiet():
+            module = type(module)(plain)
+    return sum(int(weight.numel()) for weight in module.parameters())
 
 
 def _check_files(folder: Path) -> None:
@@ -148,22 +184,6 @@ def _check_report(report: dict[str, Any], prefix: str, folder: Path) -> None:
                 where=str(folder),
                 hint="save the checkpoint again; an adapter or delta must be merged first",
             )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' log lines and progress bars off the terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _first_line(fault: BaseException) -> str:

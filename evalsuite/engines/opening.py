@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from evalsuite.chat import ChatTemplate
@@ -10,7 +11,7 @@ from evalsuite.engines._weights import check_dtype
 from evalsuite.engines.base import Engine
 from evalsuite.errors import BadOption, EngineUnavailable, UnknownName
 
-KNOWN = ("auto", "transformers", "replay:FILE")
+KNOWN = ("auto", "transformers", "llama_cpp", "replay:FILE")
 _PLANNED = ("vllm", "openai")
 
 
@@ -25,17 +26,19 @@ def open_engine(
     trust_remote_code: bool = False,
     force_template: bool = False,
 ) -> Engine:
-    """Start the engine called ``name``; the other arguments are those of the transformers engine.
+    """Start the engine called ``name``; the other arguments are those of a model's engine.
 
     Args:
-        name: ``auto`` (which is ``transformers``), ``transformers``, or ``replay:FILE``.
+        name: ``auto`` (``llama_cpp`` for a GGUF file, else ``transformers``), one of these two, or
+            ``replay:FILE``.
         checkpoint: what is evaluated; ``replay`` does without.
 
     Raises:
         UnknownName: there is no engine of that name.
         BadOption: a model's engine without a checkpoint, or ``replay`` without a file.
-        EngineUnavailable: the engine is not part of this version.
-        BadCheckpoint: see :class:`evalsuite.engines.transformers.TransformersEngine`.
+        EngineUnavailable: the engine is not part of this version, or needs what is not here.
+        BadCheckpoint: see :class:`evalsuite.engines.transformers.TransformersEngine` and
+            :class:`evalsuite.engines.llama_cpp.LlamaCppEngine`.
         DataMissing: see :class:`evalsuite.engines.replay.ReplayEngine`; so ``BadRow``.
     """
     kind, _, file = name.partition(":")
@@ -48,9 +51,22 @@ def open_engine(
     check_engine(name)
     if checkpoint is None:
         raise BadOption(f"the engine {name} needs a checkpoint", where="--engine")
-    from evalsuite.engines.transformers import TransformersEngine
+    start: Callable[..., Engine]
+    if checkpoint.kind == "gguf":
+        from evalsuite.engines.llama_cpp import LlamaCppEngine
 
-    return TransformersEngine(
+        start = LlamaCppEngine
+    elif name == "llama_cpp":
+        raise BadOption(
+            "llama_cpp reads GGUF files only",
+            where="--engine llama_cpp",
+            hint="leave --engine out, or give --model FILE.gguf",
+        )
+    else:
+        from evalsuite.engines.transformers import TransformersEngine
+
+        start = TransformersEngine
+    return start(
         checkpoint,
         template=template,
         dtype=dtype,
@@ -61,12 +77,15 @@ def open_engine(
     )
 
 
-def check_engine(name: str, *, dtype: str = "auto") -> str:
+def check_engine(name: str, *, dtype: str = "auto", checkpoint: Checkpoint | None = None) -> str:
     """The engine that ``name`` stands for, checked before anything is loaded: ``auto`` resolved.
+
+    Args:
+        checkpoint: where it is known already; a GGUF file has an engine of its own.
 
     Raises:
         UnknownName: there is no engine of that name.
-        BadOption: there is no dtype of that name.
+        BadOption: there is no dtype of that name, or the engine does not read such a checkpoint.
         EngineUnavailable: the engine is not part of this version.
     """
     if name.partition(":")[0] in _PLANNED:
@@ -80,4 +99,11 @@ def check_engine(name: str, *, dtype: str = "auto") -> str:
             "engine", name, [*KNOWN, *_PLANNED], where="--engine", hint=f"known: {', '.join(KNOWN)}"
         )
     check_dtype(dtype)
-    return "transformers" if name == "auto" else name
+    gguf = checkpoint is not None and checkpoint.kind == "gguf"
+    if name == "auto":
+        return "llama_cpp" if gguf else "transformers"
+    if gguf and name == "transformers":
+        raise BadOption(
+            "a GGUF file is run by llama_cpp", where="--engine", hint="leave --engine out"
+        )
+    return name

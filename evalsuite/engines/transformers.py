@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-from evalsuite.chat import NONE, ChatTemplate
+from evalsuite.chat import ChatTemplate
 from evalsuite.checkpoint import Checkpoint
-from evalsuite.engines._batching import Budget
-from evalsuite.engines._decoding import generate
+from evalsuite.engines._local import LocalEngine, window
 from evalsuite.engines._model import Model
-from evalsuite.engines._preflight import Preflight
-from evalsuite.engines._scoring import score
+from evalsuite.engines._quantised import scheme_of
 from evalsuite.engines._tokens import Tokens
-from evalsuite.engines._weights import choose_device, load_model
-from evalsuite.engines.base import Engine, Prepared
-from evalsuite.errors import BadCheckpoint, BadOption, EngineFailed
-from evalsuite.request import Choose, Chosen, Failure, Generate, Request, Response
+from evalsuite.engines._weights import choose_device, load_model, parameters
+from evalsuite.errors import BadCheckpoint, BadOption
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Tokens of one forward pass; on a processor, larger ones fall out of its caches."""
@@ -28,12 +23,13 @@ _ROWS = {"cpu": 32, "cuda": 128}
 """Answers that are generated together."""
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(LocalEngine):
     """Log-likelihoods equal to those of plain forward passes; greedy text equal to ``generate``.
 
     Args:
         template: the chat template, or None for plain text. Prompts that ask for plain text get it.
-        dtype: ``auto`` is float32 on a processor and the checkpoint's own on a GPU.
+        dtype: ``auto`` is float32 on a processor and the checkpoint's own on a GPU; ``int8`` and
+            ``int4`` quantise the weights, see :mod:`evalsuite.engines._quantised`.
         device: ``auto`` is the first GPU, else the processor.
         batch_tokens: tokens of one forward pass, padding included; fewer take less memory.
         force_template: use the template even where the prompt asks for plain text.
@@ -71,24 +67,32 @@ class TransformersEngine(Engine):
             raise BadCheckpoint(
                 f"{type(module).__name__} does not predict tokens", where=str(checkpoint.path)
             )
-        self._tokens = Tokens(checkpoint, trust_remote_code=trust_remote_code)
-        self._model: Model | None = Model(module)
-        self._ends = _end_ids(module, self._tokens)
-        self.context = checkpoint.context or self._tokens.longest
-        self.parameters = sum(p.numel() for p in module.parameters())
-        self.template_name = template.name if template else NONE
-        self._dtype = str(module.dtype).removeprefix("torch.")
-        self._device = device
+        tokens = Tokens(checkpoint, trust_remote_code=trust_remote_code)
+        self.parameters = parameters(module)
+        computed = str(module.dtype).removeprefix("torch.")
+        scheme = scheme_of(dtype)
+        self._description = {"dtype": dtype if scheme else computed, "device": device}
+        if scheme:
+            self._description["quantization"] = scheme.description
+        elif checkpoint.quantization:
+            self._description["quantization"] = checkpoint.quantization
         kind = "cpu" if device == "cpu" else "cuda"
-        self._rows = _ROWS[kind]
-        self._batch_tokens = batch_tokens or _BATCH_TOKENS[kind]
-        self._preflight = Preflight(
-            self._tokens,
+        batch_tokens = batch_tokens or _BATCH_TOKENS[kind]
+        super().__init__(
+            Model(module),
+            tokens,
             template,
             force_template=force_template,
-            context=self.context,
-            rows=self._model.rows,
-            identity=[checkpoint.fingerprint, self.name, self._dtype],
+            ends=_end_ids(module, tokens),
+            context=window(checkpoint, tokens),
+            batch_tokens=batch_tokens,
+            cached_tokens=_CACHED_TOKENS * batch_tokens,
+            rows=_ROWS[kind],
+            identity=[
+                checkpoint.fingerprint,
+                self.name,
+                scheme.description if scheme else computed,
+            ],
         )
 
     @property
@@ -97,61 +101,8 @@ class TransformersEngine(Engine):
         import torch
         import transformers
 
-        return {
-            "name": self.name,
-            "version": f"transformers {transformers.__version__}, torch {torch.__version__}",
-            "dtype": self._dtype,
-            "device": self._device,
-        }
-
-    def prepare(self, names: Sequence[str], requests: Sequence[Request]) -> list[Prepared]:
-        """Render, tokenise and check; see :class:`evalsuite.engines._preflight.Preflight`.
-
-        Raises:
-            BadOption: sampling parameters that make no sense.
-            BadCheckpoint: the chat template fails.
-        """
-        return self._preflight.prepare(names, requests)
-
-    def answer(self, prepared: Sequence[Prepared]) -> Iterator[tuple[int, Response | Failure]]:
-        """Answer what was prepared: choices and scores first, then texts, the longest first."""
-        if self._model is None:
-            raise EngineFailed("the engine was closed", hint="open another one")
-        scored, generated = [], []
-        for index, item in enumerate(prepared):
-            if item.failure is not None:
-                yield index, item.failure
-            elif isinstance(item.request, Generate):
-                generated.append((index, item))
-            elif isinstance(item.request, Choose) and not item.tails:
-                yield index, Chosen(None, prompt_tokens=len(item.prompt))
-            else:
-                scored.append((index, item))
-        yield from score(
-            self._model, scored, context=self.context, tokens=Budget(self._batch_tokens)
-        )
-        yield from generate(
-            self._model,
-            self._tokens,
-            generated,
-            ends=self._ends,
-            context=self.context,
-            cached=Budget(_CACHED_TOKENS * self._batch_tokens),
-            most=self._rows,
-        )
-
-    def shown_prompt(self, prepared: Prepared) -> str:
-        """The prompt's tokens as text, special tokens spelled out; what failed as it was asked."""
-        if not prepared.prompt:
-            return super().shown_prompt(prepared)
-        return self._tokens.spelled(prepared.prompt)
-
-    def close(self) -> None:
-        """Let go of the weights."""
-        from evalsuite.engines._batching import release
-
-        self._model = None
-        release()
+        version = f"transformers {transformers.__version__}, torch {torch.__version__}"
+        return {"name": self.name, "version": version, **self._description}
 
 
 def _end_ids(module: Any, tokens: Tokens) -> frozenset[int]:

@@ -1,0 +1,132 @@
+"""Ladders made by hand: runs of several stages and seeds, with rewards, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from runs_factory import MemoryRun, make_part, make_record, make_run
+
+from evalsuite.record import CheckpointPart, TaskPart, digest
+from evalsuite.reward import Reward, RewardSource, RewardTable, conversation
+from evalsuite.stages import rungs
+
+RM = RewardSource(
+    name="tiny-rm", source="m/tiny-rm", fingerprint="f" * 64, template="none", template_sha256="0"
+)
+
+
+class CardPart(CheckpointPart, frozen=True, kw_only=True):
+    """A checkpoint with what its card says of its seed and parent."""
+
+    seed: int | None = None
+    parent: str = ""
+
+
+class DecodedPart(TaskPart, frozen=True, kw_only=True):
+    """A task with the temperature of its requests."""
+
+    temperature: float | None = None
+
+
+class RewardedRun(MemoryRun):
+    """A run in memory with a table of rewards."""
+
+    table: RewardTable | None = None
+
+
+def rewards_in_memory(run: Any) -> list[RewardTable]:
+    """In place of reading them from the run's folder."""
+    return [run.table] if getattr(run, "table", None) else []
+
+
+def ladder_run(
+    name: str,
+    scores: Mapping[str, Sequence[float | None]],
+    *,
+    stage: str,
+    parent: str = "",
+    seed: int | None = 1,
+    texts: Mapping[str, Sequence[str]] | None = None,
+    rewards: Mapping[str, Sequence[float]] | None = None,
+    temperature: float = 0.0,
+    family: str = "tiny",
+    run_seed: int = 0,
+    domain: str = "open generation",
+    tags: Mapping[str, str] | None = None,
+    truncated: Sequence[int] = (),
+    **changes: Any,
+) -> RewardedRun:
+    """A finished run over tasks; ``scores[task][i]`` is of sample ``q{i}``."""
+    records = [
+        make_record(
+            f"q{i}",
+            score,
+            task=task,
+            text=(texts or {}).get(task, [])[i] if (texts or {}).get(task) else f"{name} {i}",
+            prompt=f"{task} question {i}?",
+            target=f"target {i}",
+            tags={"category": "ab"[i % 2]} if tags is None else dict(tags),
+            truncated=i in truncated,
+            **({"answer": "x"} if score is not None else {}),
+        )
+        for task, values in scores.items()
+        for i, score in enumerate(values)
+    ]
+    parts = [make_part(task, domain=domain) for task in scores]
+    run_id = f"{name}-{seed}-{temperature}-{run_seed}"
+    run = make_run(name, records, parts, run_id=run_id, **changes)
+    plain = run.manifest.checkpoint
+    fields = {f: getattr(plain, f) for f in CheckpointPart.__struct_fields__} | {
+        "fingerprint": digest([name, seed]),
+        "family": family,
+        "stage": stage,
+        "seed": seed,
+        "parent": parent,
+    }
+    run.manifest.checkpoint = CardPart(**fields)
+    run.manifest.seed = run_seed
+    run.manifest.tasks = tuple(
+        DecodedPart(
+            **{f: getattr(part, f) for f in TaskPart.__struct_fields__}
+            | {"temperature": temperature}
+        )
+        for part in run.manifest.tasks
+    )
+    own = RewardedRun(run.manifest, list(run.records()))
+    if rewards:
+        own.table = RewardTable(RM, _lines(own, rewards))
+    return own
+
+
+def _lines(run: MemoryRun, rewards: Mapping[str, Sequence[float]]) -> dict[Any, Reward]:
+    found = {}
+    for record in run.records():
+        asked = conversation(record, {})
+        if asked is not None and record.task in rewards:
+            value = rewards[record.task][int(record.sample[1:])]
+            found[record.task, record.sample] = Reward(
+                record.task, record.sample, asked.key, float(value), not asked.finished
+            )
+    return found
+
+
+def place_of(run: MemoryRun) -> rungs.Replicate:
+    """The replicate that a run is."""
+    checkpoint = run.manifest.checkpoint
+    return rungs.Replicate(rungs.seed_of(checkpoint) or -1)
+
+
+def without_card(run: RewardedRun) -> RewardedRun:
+    """The run as a version wrote it that knew neither seed nor parent."""
+    checkpoint = run.manifest.checkpoint
+    plain = {
+        f: getattr(checkpoint, f)
+        for f in ("name", "source", "fingerprint", "family", "stage", "step")
+    }
+    run.manifest.checkpoint = CheckpointPart(**plain)
+    run.manifest.tasks = tuple(
+        msgspec.convert(msgspec.to_builtins(part), TaskPart) for part in run.manifest.tasks
+    )
+    return run

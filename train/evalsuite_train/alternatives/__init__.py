@@ -1,0 +1,1 @@
+"""DPO, GRPO and RLOO through trl, as alternatives to PPO."""

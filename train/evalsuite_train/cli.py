@@ -1,0 +1,48 @@
+"""``evalsuite-train STAGE --recipe FILE``: one stage; ``evalsuite-train ladder``: all of them in order."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evalsuite_train.errors import TrainError
+
+Section = Annotated[str, typer.Argument(metavar="STAGE", help="A section of the recipe, or: ladder.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A YAML file, or a shipped recipe's name.")]
+Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's seed.")]
+Work = Annotated[Path | None, typer.Option(help="Instead of the recipe's folder.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting.")
+]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def train(
+    stage: Section, recipe: RecipeName, seed: Seed = None, work: Work = None, change: Changes = None
+) -> None:
+    """Run one stage of a recipe, or the whole ladder. A stage that was cut off goes on where it was."""
+    from evalsuite_train.ladder import run_ladder, run_section
+    from evalsuite_train.recipe import open_recipe
+
+    opened = open_recipe(recipe, seed=seed, work=work, changes=tuple(change or ()))
+    if stage == "ladder":
+        run_ladder(opened)
+    else:
+        run_section(opened, stage)
+
+
+def main() -> None:
+    """The command's entry point: faults the user can mend are one message and exit code 2."""
+    try:
+        app()
+    except TrainError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last saved step", file=sys.stderr)
+        sys.exit(130)

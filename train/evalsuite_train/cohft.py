@@ -1,0 +1,196 @@
+"""Chain-of-hindsight fine-tuning (COHFT; Liu et al., arXiv 2302.02676).
+
+A good and a bad reply to one question stand in one sequence, each behind words that say which it
+is, in either order::
+
+    <human>:{question}
+    <bot>:好的回答：{good}</s>
+    差的回答：{bad}</s>
+
+Loss is taken on the replies and their EOS only, never on the question or the markers. A share of
+the samples is PT text, against forgetting; and random past tokens are hidden (forgetful masking), so
+that the second reply is not copied from the first. Afterwards the model is asked with the good
+marker, which the checkpoint's own chat template writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
+from evalsuite_train.errors import BadRecipe
+from evalsuite_train.feedback.batches import Source, batches, content
+from evalsuite_train.feedback.rows import read_texts
+from evalsuite_train.model import load_model
+from evalsuite_train.optimiser import Optimisation
+from evalsuite_train.recipe import Recipe
+from evalsuite_train.rm.pairs import Pair, read_pairs
+from evalsuite_train.sft.samples import Sample
+from evalsuite_train.templates import TEMPLATES, Encoder, Unusable, encoder
+from evalsuite_train.trainer import Batch, train
+
+TEMPLATE = "ziya"
+GOOD = {"zh": "好的回答：", "en": "A good answer:"}
+BAD = {"zh": "差的回答：", "en": "A bad answer:"}
+
+CHAT_TEMPLATE = (
+    "{% set ns = namespace(system='') %}"
+    "{% for message in messages %}"
+    "{% set text = message['content'] %}"
+    "{% if message['role'] == 'system' %}{% set ns.system = text + '\\n' %}"
+    "{% elif message['role'] == 'user' %}"
+    "{% set ns.question = ns.system + text %}{% set ns.system = '' %}"
+    "{% if ns.question | select('ge', '一') | select('le', '鿿') | first is defined %}"
+    f"{{% set ns.marker = '{GOOD['zh']}' %}}{{% else %}}{{% set ns.marker = '{GOOD['en']}' %}}"
+    "{% endif %}"
+    "{{ '<human>:' + ns.question + '\\n<bot>:' + ns.marker }}"
+    "{% else %}{{ text + '\\n' }}{% endif %}"
+    "{% endfor %}"
+)
+"""Ziya's format with the good marker, in the question's language, where the reply begins."""
+
+
+class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of COHFT, besides those of the optimisation.
+
+    Attributes:
+        parent: the section or folder of the SFT checkpoint that is trained on.
+        data: preference pairs.
+        pt: PT texts; ``pt_share`` is their share of the samples.
+        forgetting: the largest share of past tokens that is hidden; a row's own share is
+            drawn between 0 and this, as in the paper (5%).
+        batch: samples in a micro-batch.
+    """
+
+    parent: str = "sft"
+    data: str = "data/preferences.jsonl"
+    pt: str = "data/pt.jsonl"
+    pt_share: float = 0.1
+    forgetting: float = 0.05
+    max_length: int = 256
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pt_share", "forgetting"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to below 1")
+
+
+def run(config: Config, recipe: Recipe, out: Path) -> None:
+    """Fine-tune on chains of hindsight; writes ``ledger.json`` and the checkpoint."""
+    parent = recipe.parent(config.parent)
+    tokenizer, model = load_tokenizer(parent), load_model(parent)
+    chains, ledger = _chains(tokenizer, read_pairs(recipe.file(config.data)), config.max_length)
+    (out / "ledger.json").write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
+    sources = [Source(chains, 1 - config.pt_share)]
+    if config.pt_share > 0:
+        texts = [
+            text_sample(tokenizer, t, config.max_length) for t in read_texts(recipe.file(config.pt))
+        ]
+        sources.append(Source(texts, config.pt_share))
+    plain = batches(sources, config.batch, recipe.seed)
+    stream = forgetful(plain, config.forgetting, tokenizer.unk_token_id, recipe.seed)
+    steps = train(model, stream, config, out, seed=recipe.seed, data=content(sources))
+    write_checkpoint(
+        out / "checkpoint",
+        model,
+        tokenizer=parent,
+        recipe=recipe,
+        section=out.name,
+        step=steps,
+        parent=read_card(parent).get("name"),
+        template=None,  # the folder's own, below; without its marker the model must not be asked
+        files={"chat_template.jinja": CHAT_TEMPLATE},
+    )
+
+
+def language(question: str) -> str:
+    """``zh`` if there is a Chinese character in the question, else ``en``; so says the template."""
+    return "zh" if any("一" <= character <= "鿿" for character in question) else "en"
+
+
+def prompt_text(question: str) -> str:
+    """What stands before a good reply, without BOS; equal to what :data:`CHAT_TEMPLATE` renders."""
+    return TEMPLATES[TEMPLATE].human.format(question) + GOOD[language(question)]
+
+
+def chain(tokenizer: Any, pair: Pair, *, good_first: bool, max_length: int) -> Sample:
+    """One chain of hindsight: both replies of a pair behind their markers.
+
+    Raises:
+        Unusable: longer than ``max_length``; a chain is never cut.
+    """
+    enc: Encoder = encoder(tokenizer, TEMPLATE)
+    spoken = language(pair.prompt)
+    replies = [(GOOD[spoken], pair.chosen), (BAD[spoken], pair.rejected)]
+    before, _, after = TEMPLATES[TEMPLATE].human.partition("{}")
+    context = before + pair.prompt + after
+    ids, learnt = [tokenizer.bos_token_id], [False]
+    for marker, reply in replies if good_first else reversed(replies):
+        context += marker
+        asked = enc.text(context, start=len(ids) == 1)
+        said = [*enc.after(context, asked, reply), enc.end]
+        ids += asked + said
+        learnt += [False] * len(asked) + [True] * len(said)
+        context = TEMPLATES[TEMPLATE].between
+    if len(ids) > max_length:
+        raise Unusable("too long", f"{len(ids)} tokens, {max_length} are allowed")
+    return Sample(pair.task, "", np.array(ids, np.int32), np.array(learnt))
+
+
+def text_sample(tokenizer: Any, text: str, max_length: int) -> Sample:
+    """A PT text: BOS, the text and EOS, all learnt but BOS; the end of a long one is left out."""
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id][:max_length]
+    learnt = np.arange(len(row)) > 0
+    return Sample("pt", "", np.array(row, np.int32), learnt)
+
+
+def forgetful(
+    stream: Callable[[int], Iterator[Batch]], most: float, hidden: int, seed: int
+) -> Callable[[int], Iterator[Batch]]:
+    """Hide random past tokens from the model: their inputs become ``hidden`` (<unk>).
+
+    In each row a share drawn uniformly from 0 to ``most`` is hidden, never a BOS; what is to be
+    said stays as it is (forgetful causal masking; Liu et al., arXiv 2210.13432).
+    """
+
+    def masked(start: int) -> Iterator[Batch]:
+        for number, batch in enumerate(stream(start), start):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+            share = most * torch.rand(len(batch.inputs), 1, generator=generator)
+            hide = torch.rand(batch.inputs.shape, generator=generator) < share
+            if batch.positions is not None:
+                hide &= batch.positions > 0  # the first token of every packed sample stays
+            yield batch._replace(inputs=batch.inputs.masked_fill(hide, hidden))
+
+    return masked
+
+
+def _chains(
+    tokenizer: Any, pairs: Sequence[Pair], max_length: int
+) -> tuple[list[Sample], dict[str, Any]]:
+    """Every pair in both orders, and the ledger of what was dropped."""
+    if tokenizer.unk_token_id is None:
+        raise BadRecipe(
+            "hidden tokens become <unk>, which the tokenizer lacks", hint="set unk_token"
+        )
+    chains: list[Sample] = []
+    dropped: Counter[str] = Counter()
+    for pair in pairs:
+        try:
+            for good_first in (True, False):
+                made = chain(tokenizer, pair, good_first=good_first, max_length=max_length)
+                chains.append(made)
+        except Unusable as fault:
+            dropped[fault.reason] += 1
+    ledger = {"pairs": len(pairs), "chains": len(chains), "dropped": dict(sorted(dropped.items()))}
+    return chains, ledger

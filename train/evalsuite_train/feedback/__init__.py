@@ -1,0 +1,1 @@
+"""Learning from feedback other than PPO: candidates, preference pairs, and batches of both."""

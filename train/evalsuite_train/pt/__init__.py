@@ -1,0 +1,1 @@
+"""PT, pre-training: next-token prediction on packed documents, from scratch or continued."""

@@ -1,0 +1,1 @@
+"""The reward model: which of two replies to a prompt is the better one (Bradley–Terry)."""

@@ -1,0 +1,155 @@
+"""A reward model as a folder and in use: a LLaMA with one output, its own tokenizer and template."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from evalsuite_train.checkpoint import load_tokenizer
+from evalsuite_train.errors import BadRecipe
+from evalsuite_train.generation import PAD
+from evalsuite_train.templates import encode_conversation
+
+TEMPLATE = "rm"
+
+
+class RewardModel:
+    """Scores replies from their text: they are always encoded anew, in the model's own way.
+
+    The policy's token ids mean nothing here: the template is another one, and the vocabulary may
+    be (Ziya's reward model keeps LLaMA's 32,000 pieces beside a policy of 39,410).
+
+    Attributes:
+        model: a ``LlamaForSequenceClassification`` with one label.
+        offset, scale: mean and standard deviation of the raw scores of the SFT model's replies.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.offset = float(getattr(model.config, "reward_offset", 0.0))
+        self.scale = float(getattr(model.config, "reward_scale", 1.0))
+
+    @classmethod
+    def open(cls, folder: Path) -> RewardModel:
+        """Read a folder that the stage ``rm`` wrote, in float32.
+
+        Raises:
+            BadRecipe: the folder holds another kind of model.
+        """
+        tokenizer = load_tokenizer(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(folder), dtype=torch.float32, local_files_only=True
+        ).eval()
+        if "ForSequenceClassification" not in str(model.config.architectures):
+            raise BadRecipe(
+                "not a reward model", where=str(folder), hint="name a section of stage rm"
+            )
+        return cls(model, tokenizer)
+
+    def encode(self, prompt: str, reply: str) -> list[int]:
+        """The ids of a question and a finished reply, EOS last, in this model's template.
+
+        Raises:
+            BadData: an empty reply, or one that does not fit the model's context.
+        """
+        turns = [{"from": "human", "value": prompt}, {"from": "assistant", "value": reply}]
+        context = int(self.model.config.max_position_embeddings)
+        return encode_conversation(
+            self.tokenizer, {"conversations": turns}, TEMPLATE, max_length=context
+        ).ids
+
+    def scores(self, asked: Sequence[tuple[str, str]], *, batch: int = 64) -> list[float]:
+        """Normalised scores of (prompt, reply) pairs: SFT replies have mean 0 and deviation 1."""
+        return [(raw - self.offset) / self.scale for raw in self.raw_scores(asked, batch=batch)]
+
+    def raw_scores(self, asked: Sequence[tuple[str, str]], *, batch: int = 64) -> list[float]:
+        """The model's outputs for (prompt, reply) pairs, in their order."""
+        encoded = [self.encode(prompt, reply) for prompt, reply in asked]
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+        scores = [0.0] * len(encoded)
+        with torch.inference_mode():
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                for row, score in zip(
+                    rows, pooled(self.model, [encoded[i] for i in rows]).tolist(), strict=True
+                ):
+                    scores[row] = score
+        return scores
+
+
+def pooled(
+    model: Any, rows: Sequence[Sequence[int]], *, autocast: torch.dtype | None = None
+) -> Tensor:
+    """Scores (rows,) at each row's last token, as the model's own ``forward`` gives them.
+
+    The backbone may run in a lower precision; the head is float32, since it is small differences
+    of scores that are learnt.
+    """
+    device = next(model.parameters()).device
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), PAD)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    cast = torch.autocast(device.type, autocast) if autocast else contextlib.nullcontext()
+    with cast:
+        hidden = model.model(
+            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
+        ).last_hidden_state
+    last = hidden[torch.arange(len(rows), device=device), (lengths - 1).to(device)]
+    return torch.nn.functional.linear(last.float(), model.score.weight)[:, 0]
+
+
+def new_reward_model(parent: Path, own_tokenizer: Path | None, seed: int) -> RewardModel:
+    """A reward model with the backbone of ``parent``, its head drawn anew.
+
+    Args:
+        own_tokenizer: the folder of another tokenizer than the parent's, such as the one before
+            the vocabulary was extended; embedding rows follow their pieces.
+
+    Raises:
+        BadRecipe: a piece of that tokenizer is unknown to the parent.
+    """
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        str(parent), num_labels=1, pad_token_id=PAD, dtype=torch.float32, local_files_only=True
+    ).eval()
+    tokenizer = load_tokenizer(own_tokenizer or parent)
+    if own_tokenizer is not None:
+        _take_rows(model, load_tokenizer(parent), tokenizer, own_tokenizer)
+    # N(0, 1/√(d+1)), after Stiennon et al. 2020 and Huang et al. (arXiv 2403.17031, section 3).
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        width = model.config.hidden_size
+        model.score.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1) ** 0.5)
+    model.config.reward_template = TEMPLATE
+    return RewardModel(model, tokenizer)
+
+
+def _take_rows(model: Any, old: Any, new: Any, folder: Path) -> None:
+    """Give ``model`` the embedding of tokenizer ``new``: each piece keeps its row."""
+    pieces, known = new.get_vocab(), old.get_vocab()
+    missing = sorted(set(pieces) - set(known))
+    if missing:
+        raise BadRecipe(
+            f"{len(missing)} pieces, such as {missing[0]!r}, are unknown to the parent",
+            where=str(folder),
+            hint="the reward model's tokenizer must be the parent's, or one it was extended from",
+        )
+    weight = model.get_input_embeddings().weight.detach().clone()
+    model.resize_token_embeddings(len(pieces), mean_resizing=False)
+    rows = torch.tensor([known[piece] for piece, _ in sorted(pieces.items(), key=lambda p: p[1])])
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(weight[rows])
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a recipe's ``device``; ``auto`` is CUDA where there is one, else the CPU."""
+    return torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    )

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: replies are learnt, task by task, from easy to hard."""

@@ -1,0 +1,114 @@
+"""From easy to hard: samples ranked by the parent model's loss, each task by itself, with replay."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalsuite_train.sft.reply_loss import reply_loss
+from evalsuite_train.sft.samples import Sample
+
+
+class Stage(NamedTuple):
+    """What one stage learns from: its own samples, and earlier stages' that come again."""
+
+    own: NDArray[np.int64]
+    replayed: NDArray[np.int64]
+
+    @property
+    def members(self) -> NDArray[np.int64]:
+        """Both, int64, shape (samples,)."""
+        return np.concatenate([self.own, self.replayed])
+
+
+def measure_difficulty(
+    model: Any, samples: Sequence[Sample], cache: Path, key: str, **how: Any
+) -> NDArray[np.float64]:
+    """Mean reply loss of every sample under ``model``, in nats; shape (samples,).
+
+    Args:
+        cache: a file that keeps the losses, so that a resumed training does not measure again.
+        key: names model and data; losses kept under another key are measured anew.
+    """
+    if cache.is_file():
+        kept = json.loads(cache.read_text(encoding="utf-8"))
+        if kept.get("key") == key and len(kept["loss"]) == len(samples):
+            return np.array(kept["loss"], np.float64)
+    loss = reply_loss(model, samples, **how).loss
+    temporary = cache.with_name(cache.name + ".new")
+    temporary.write_text(json.dumps({"key": key, "loss": loss.tolist()}), encoding="utf-8")
+    temporary.replace(cache)
+    return loss
+
+
+def plan_stages(
+    tasks: Sequence[str], difficulty: NDArray[np.float64], stages: int, replay: float, seed: int
+) -> list[Stage]:
+    """Split samples into ``stages``, every task's easiest part first.
+
+    Ranking within a task keeps a hard task from coming only at the end: each stage holds the same
+    share of every task. Samples of equal difficulty stay in the data's order.
+
+    Args:
+        replay: share of a stage's samples, in [0, 1), drawn again from earlier stages, as far as
+            these suffice; tasks as in the data.
+    """
+    names = np.array(tasks)
+    place = np.zeros(len(names), np.int64)
+    for task in sorted(set(tasks)):
+        members = np.flatnonzero(names == task)
+        order = members[np.argsort(difficulty[members], kind="stable")]
+        place[order] = np.arange(len(order)) * stages // len(order)
+    planned = []
+    for number in range(stages):
+        own, earlier = np.flatnonzero(place == number), np.flatnonzero(place < number)
+        wanted = min(len(earlier), round(len(own) * replay / (1 - replay)))
+        rng = np.random.default_rng([seed, number])
+        planned.append(Stage(own, np.sort(rng.choice(earlier, wanted, replace=False))))
+    return planned
+
+
+def write_plan(
+    folder: Path,
+    samples: Sequence[Sample],
+    difficulty: NDArray[np.float64],
+    stages: Sequence[Stage],
+) -> None:
+    """Say what is learnt when: ``curriculum.json`` by stage and task, ``curriculum.jsonl`` by sample."""
+    summary = []
+    again: list[list[int]] = [[] for _ in samples]
+    first = [0] * len(samples)
+    for number, stage in enumerate(stages, 1):
+        own, replayed = (Counter(samples[i].task for i in part) for part in stage)
+        tasks = {}
+        for task in sorted(own):
+            losses = [difficulty[i] for i in stage.own if samples[i].task == task]
+            tasks[task] = {
+                "samples": own[task],
+                "replayed": replayed[task],
+                "easiest": round(min(losses), 4),
+                "hardest": round(max(losses), 4),
+            }
+        summary.append({"stage": number, "tasks": tasks})
+        for index in stage.own:
+            first[index] = number
+        for index in stage.replayed:
+            again[index].append(number)
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    (folder / "curriculum.json").write_text(text, encoding="utf-8")
+    with (folder / "curriculum.jsonl").open("w", encoding="utf-8") as file:
+        for index, sample in enumerate(samples):
+            row = {
+                "where": sample.where,
+                "task": sample.task,
+                "loss": round(float(difficulty[index]), 6),
+                "stage": first[index],
+                "replayed": again[index],
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
