@@ -1,6 +1,6 @@
-"""Make a virtual environment and install evalsuite into it with pinned versions.
+"""Make a virtual environment and install evalsuite and evalsuite-train into it with pinned versions.
 
-Usage: python .ci/install.py FOLDER [EXTRA,…]   (extras: test by default)
+Usage: python .ci/install.py FOLDER [EXTRA,…]   (extras: test,train by default)
 
 Where there is no NVIDIA GPU, the small CPU build of torch is taken rather than gigabytes of CUDA.
 """
@@ -23,13 +23,13 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036  (this file runs before anything is installed)
         sys.exit(f"evalsuite needs Python 3.11 or newer, this is {sys.version.split()[0]}")
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv")
-    extras = sys.argv[2] if len(sys.argv) > 2 else "test"
+    extras = sys.argv[2] if len(sys.argv) > 2 else "test,train"
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True, symlinks=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     _install_torch(pip)
     print("installing evalsuite and its dependencies", flush=True)
-    _run([*pip, "install", "--quiet", "-c", str(CONSTRAINTS), "-e", f"{HERE}[{extras}]"])
+    _run([*pip, "install", "--quiet", "-c", str(CONSTRAINTS), "-e", f"{HERE}[{extras}]", "-e", str(HERE / "train")])
 
 
 def _install_torch(pip: list[str]) -> None:

@@ -108,6 +108,8 @@ def _checkpoint(model: str, options: EngineOptions) -> Contestant:
         family=checkpoint.card.family,
         stage=checkpoint.card.stage,
         step=checkpoint.card.step,
+        seed=checkpoint.card.seed,
+        parent=checkpoint.card.parent,
         chat_template=template.name if template else NONE,
     )
 

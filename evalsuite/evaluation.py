@@ -94,6 +94,7 @@ def task_signature(part: TaskPart, chat_template: str, seed: int) -> Signature:
         data=digest(sorted(part.data.sha256.items())),
         samples=part.sample_ids_sha256,
         seed=seed,
+        sampling=part.sampling,
     )
 
 

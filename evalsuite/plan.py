@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from evalsuite.data import DataFolder
+from evalsuite.decoding import Decoding
 from evalsuite.errors import BadOption, BadTask, DataMissing, EvalsuiteError, UnknownName
 from evalsuite.record import DataPart, TaskPart, digest
 from evalsuite.registry import load_task
@@ -62,8 +63,12 @@ def plan_task(
     seed: int = 0,
     skip_bad_rows: bool = False,
     task_path: Sequence[Path] = (),
+    sampling: Decoding | None = None,
 ) -> PlannedTask:
     """Load a task's data and build its requests.
+
+    Args:
+        sampling: settings that replace the task's own in every request that generates.
 
     Raises:
         UnknownName: no such task, subset or variant.
@@ -73,7 +78,14 @@ def plan_task(
     """
     task = load_task(choice.name, task_path)
     try:
-        return _planned(task, choice, limit=limit, seed=seed, skip_bad_rows=skip_bad_rows)
+        return _planned(
+            task,
+            choice,
+            limit=limit,
+            seed=seed,
+            skip_bad_rows=skip_bad_rows,
+            sampling=sampling or Decoding(),
+        )
     except (EvalsuiteError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as fault:
@@ -85,14 +97,20 @@ def plan_task(
 
 
 def _planned(
-    task: Task, choice: TaskChoice, *, limit: int | None, seed: int, skip_bad_rows: bool
+    task: Task,
+    choice: TaskChoice,
+    *,
+    limit: int | None,
+    seed: int,
+    skip_bad_rows: bool,
+    sampling: Decoding,
 ) -> PlannedTask:
     variant = task.variant(choice.variant)
     shots = variant.num_fewshot if choice.num_fewshot is None else choice.num_fewshot
     data = open_data(task, choice.data, skip_bad_rows=skip_bad_rows)
     samples = read_samples(task, data, choice)
     chosen = stratified(samples, limit, seed=seed, label=choice.label)
-    requests = build_requests(task, data, chosen, variant, shots, seed=seed)
+    requests = build_requests(task, data, chosen, variant, shots, seed=seed, sampling=sampling)
     part = TaskPart(
         name=choice.label,
         title=task.meta.title,
@@ -110,6 +128,7 @@ def _planned(
         citation=task.meta.citation,
         languages=task.meta.languages,
         domain=task.meta.domain,
+        sampling=str(sampling),
     )
     return PlannedTask(task, part, chosen, requests)
 
@@ -185,8 +204,10 @@ def build_requests(
     num_fewshot: int,
     *,
     seed: int = 0,
+    sampling: Decoding | None = None,
 ) -> list[Request]:
     """The request of each sample, after its few-shot examples."""
+    decoding = sampling or Decoding()
     pool = list(task.examples(data)) if num_fewshot else []
     by_group: dict[str, list[Sample]] = {}
     for example in pool:
@@ -194,7 +215,8 @@ def build_requests(
     requests = []
     for sample in samples:
         shots = _shots(task, by_group, sample, num_fewshot)
-        requests.append(_seeded(task.request(sample, shots, variant.name), seed, sample.id))
+        request = decoding.apply(task.request(sample, shots, variant.name))
+        requests.append(_seeded(request, seed, sample.id))
     return requests
 
 

@@ -105,6 +105,7 @@ class TaskPart(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         subset: only samples with this tag value were asked (``--tasks mgsm/zh``); empty for all.
         sample_ids_sha256: checksum of the sample ids asked, in order.
+        sampling: what ``--sampling`` changed of the task's own settings; empty for nothing.
         samples: how many were asked, after ``--limit``.
         total: how many the data holds, before ``--limit``.
     """
@@ -125,6 +126,7 @@ class TaskPart(msgspec.Struct, frozen=True, kw_only=True):
     citation: str = ""
     languages: tuple[str, ...] = ()
     domain: str = ""
+    sampling: str = ""
 
 
 class CheckpointPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +138,8 @@ class CheckpointPart(msgspec.Struct, frozen=True, kw_only=True):
     family: str = ""
     stage: str = ""
     step: int | None = None
+    seed: int | None = None
+    parent: str | None = None
     parameters: int | None = None
     chat_template: str = "none"
 
@@ -182,6 +186,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     samples: str
     seed: int
+    sampling: str = ""
 
     def __str__(self) -> str:
         """One line in sacrebleu's manner: ``task:cmmlu|v:1|variant:official|…``."""
@@ -194,6 +199,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             f"data:{self.data[:12]}",
             f"samples:{self.samples[:12]}",
             f"seed:{self.seed}",
+            *([f"sampling:{self.sampling}"] if self.sampling else []),
         ]
         return "|".join(parts)
 

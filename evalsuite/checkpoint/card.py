@@ -19,6 +19,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         stage: ``pt``, ``sft``, ``rm``, ``ppo``, … in the field's own words.
         step: optimiser steps of that stage.
+        seed: of the training, where several were run that differ in nothing else.
         parent: the name of the checkpoint it was trained from.
         chat_template: a built-in template's name, if the folder holds none itself.
     """
@@ -27,6 +28,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     family: str = ""
     stage: str = ""
     step: int | None = None
+    seed: int | None = None
     parent: str | None = None
     chat_template: str | None = None
 

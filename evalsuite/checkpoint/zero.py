@@ -129,6 +129,12 @@ def zero_tensors(step: Path) -> Iterator[tuple[str, torch.Tensor]]:
             hint="copy the files of all processes",
         )
     models = _by_rank(step, "model") if stage == 3 else [_single_model(step)]
+    if stage == 3 and len(models) != world:
+        raise BadCheckpoint(
+            f"{len(models)} of {world} processes' *_model_states.pt are here",
+            where=str(step),
+            hint="copy the files of all processes",
+        )
     saved = [_read(file) for file in models]
     try:
         trained = _stage3(states, saved[0]) if stage == 3 else _stage2(states, saved[0])
@@ -144,13 +150,16 @@ def _whole(
     import torch
 
     first = saved[0]
+    left = {} if stage == 3 else dict(first["module"])  # what stage 1 froze is only here
     aliases: dict[str, str] = dict(first.get("shared_params") or {})
     shared: dict[str, torch.Tensor] = {}
     for name in first.get("buffer_names") or ():
         buffer = first["module"][name]
+        left.pop(name, None)
         yield name, buffer.float() if buffer.is_floating_point() else buffer
     for name, shape in (first.get("frozen_param_shapes") or {}).items():
         fragments = [s["frozen_param_fragments"][name].reshape(-1) for s in saved]
+        left.pop(name, None)
         whole = torch.cat(fragments) if stage == 3 else fragments[0]
         yield name, whole[: math.prod(shape)].reshape(tuple(shape))
     for name, tensor in trained:
@@ -160,12 +169,15 @@ def _whole(
                 where=name,
                 hint="save the adapter with peft's save_pretrained, and give that folder",
             )
+        left.pop(name, None)
         if name in aliases.values():
             shared[name] = tensor
         yield name, tensor
     for alias, name in aliases.items():
+        left.pop(alias, None)
         if name in shared:
             yield alias, shared[name]
+    yield from left.items()
 
 
 def _stage2(

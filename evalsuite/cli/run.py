@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import fnmatch
 import os
 import shlex
 import sys
@@ -37,7 +38,10 @@ def run(
         ),
     ],
     tasks: Annotated[
-        list[str], typer.Option(help="Task names with commas, or all; NAME/SUBSET takes a part.")
+        list[str],
+        typer.Option(
+            help="Task names with commas, ladder_* for a group, or all; NAME/SUBSET takes a part."
+        ),
     ],
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=PATH of real data in its official layout.")
@@ -49,6 +53,9 @@ def run(
         list[str] | None, typer.Option(help="K examples for every task, or TASK=K.")
     ] = None,
     variant: Annotated[list[str] | None, typer.Option(help="TASK=VARIANT of the prompt.")] = None,
+    sampling: Annotated[
+        str, typer.Option(help="greedy, or temperature=1,top_p=0.85,… instead of the tasks' own.")
+    ] = "",
     engine: Annotated[str, typer.Option(help="auto, transformers or replay:FILE.")] = "auto",
     chat_template: Annotated[
         str, typer.Option(help="auto, none, or a built-in template by name.")
@@ -89,6 +96,7 @@ def run(
 ) -> int:
     """Run tasks on checkpoints. The same command resumes a run that was stopped."""
     from evalsuite.contestant import EngineOptions, find_contestants
+    from evalsuite.decoding import parse_decoding
     from evalsuite.errors import ENGINE_CODES
     from evalsuite.evaluation import Settings, error_counts
     from evalsuite.plan import plan_task
@@ -105,6 +113,7 @@ def run(
         trust_remote_code=trust_remote_code,
         base=base,
     )
+    decoding = parse_decoding(sampling)
     shown = open_display(display.value)
     contestants = find_contestants(model, options)
     planned = [
@@ -114,6 +123,7 @@ def run(
             seed=seed,
             skip_bad_rows=skip_bad_rows,
             task_path=task_path or (),
+            sampling=decoding,
         )
         for choice in choices
     ]
@@ -149,10 +159,15 @@ def _names(tasks: str) -> list[str]:
     from evalsuite.errors import BadOption
     from evalsuite.registry import task_names
 
-    names = list(dict.fromkeys(name.strip() for name in tasks.split(",") if name.strip()))
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
         raise BadOption("no task", where="--tasks", hint="`evalsuite tasks` lists them")
-    return list(task_names()) if names == ["all"] else names
+    if names == ["all"]:
+        return list(task_names())
+    groups = [fnmatch.filter(task_names(), name) if "*" in name else [name] for name in names]
+    if empty := [name for name, group in zip(names, groups, strict=True) if not group]:
+        raise BadOption(f"no task is named like {empty[0]!r}", where="--tasks")
+    return list(dict.fromkeys(name for group in groups for name in group))
 
 
 def _choices(

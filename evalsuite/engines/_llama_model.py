@@ -21,11 +21,11 @@ _FIRST = 1
 
 
 class Entry(NamedTuple):
-    """One token of a batch: what, where in which sequence, and whether its logits are wanted."""
+    """One token of a batch: what, where in which sequences, and whether its logits are wanted."""
 
     token: int
     position: int
-    sequence: int
+    sequences: tuple[int, ...]
     wanted: bool
 
 
@@ -165,7 +165,7 @@ class LlamaModel(Model):
         if start < len(tokens):
             start = self._keep(start)
             new = [
-                Entry(tokens[at], at, 0, at in steps and at not in known)
+                Entry(tokens[at], at, (0,), at in steps and at not in known)
                 for at in range(start, len(tokens))
             ]
             found = iter(self._compute(new))
@@ -188,7 +188,7 @@ class LlamaModel(Model):
 
         found: list[Any] = []
         size = self._batch
-        batch = self._lib.llama_batch_init(size, 0, 1)
+        batch = self._lib.llama_batch_init(size, 0, self._sequences)
         try:
             for start in range(0, len(entries), size):
                 part = entries[start : start + size]
@@ -196,8 +196,9 @@ class LlamaModel(Model):
                 for at, entry in enumerate(part):
                     batch.token[at] = entry.token
                     batch.pos[at] = entry.position
-                    batch.n_seq_id[at] = 1
-                    batch.seq_id[at][0] = entry.sequence
+                    batch.n_seq_id[at] = len(entry.sequences)
+                    for number, sequence in enumerate(entry.sequences):
+                        batch.seq_id[at][number] = sequence
                     batch.logits[at] = entry.wanted
                 status = self._lib.llama_decode(self._context, batch)
                 if status == 1:
@@ -221,7 +222,7 @@ class LlamaModel(Model):
     def _forget(self) -> None:
         self._held, self._known = [], {}
         if self._context:
-            self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
+            self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), False)
 
     def _free_context(self) -> None:
         if self._context:
@@ -249,18 +250,26 @@ class Sequences:
         self._lengths: list[int] = []
 
     def extended(self, ids: Any, mask: Any, wanted: set[tuple[int, int]]) -> list[Entry]:
-        """The tokens of ids (rows, time) that the mask shows, behind those that are there."""
+        """The tokens of ids (rows, time) that the mask shows, behind those that are there.
+
+        What all rows begin with is one entry for all of them.
+        """
+        shown = mask[:, -ids.shape[1] :].bool()
+        steps = [row.nonzero().flatten().tolist() for row in shown]
+        tokens = [row[seen].tolist() for row, seen in zip(ids, shown, strict=True)]
+        shared = 0
         if not self._slots:
             self._slots = [_FIRST + at for at in range(len(ids))]
-            self._lengths = [0] * len(ids)
-        entries = []
-        shown = mask[:, -ids.shape[1] :].tolist()
-        for row, tokens in enumerate(ids.tolist()):
-            for step, token in enumerate(tokens):
-                if shown[row][step]:
-                    place, want = self._lengths[row], (row, step) in wanted
-                    entries.append(Entry(token, place, self._slots[row], want))
-                    self._lengths[row] += 1
+            shared = min(min(_common(tokens[0], row) for row in tokens), min(map(len, tokens)) - 1)
+            self._lengths = [shared] * len(ids)
+        entries = [
+            Entry(token, at, tuple(self._slots), False)
+            for at, token in enumerate(tokens[0][:shared])
+        ]
+        for row, slot in enumerate(self._slots):
+            for step, token in zip(steps[row][shared:], tokens[row][shared:], strict=True):
+                entries.append(Entry(token, self._lengths[row], (slot,), (row, step) in wanted))
+                self._lengths[row] += 1
         return entries
 
     def batch_select_indices(self, kept: Any) -> None:

@@ -40,6 +40,7 @@ def stages_markdown(stages: Stages, picture: str) -> str:
     parts = [
         f"<!-- written by evalsuite stages {stages.evalsuite}; do not edit -->",
         f"# {_plain(stages.title)}",
+        f"*{words['written'].format(version=stages.evalsuite)}*",
         *_warnings(stages),
         f"![{words['curves']}]({picture})",
         words["curves_help"],

@@ -55,7 +55,7 @@ def signed_limits(found: Difference, metric: Metric) -> str:
 
 def points(value: float) -> str:
     """A change on the shown scale: 31.0."""
-    return f"{value:.1f}"
+    return f"{value:.1f}".replace("-", "−")
 
 
 def percent(share: float) -> str:

@@ -18,6 +18,8 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "tasks": "Tasks",
         "task": "Task",
         "seeds": "Seeds",
+        "seed": "seed",
+        "some_seeds": "seeds",
         "greedy": "greedy",
         "sampled": "sampled",
         "theme": "Light / dark",
@@ -70,11 +72,11 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "command": "Command",
         "fingerprint": "Fingerprint",
         "no_run": "no run",
+        "written": "Written by evalsuite stages {version}; do not edit.",
         "method": "How to read this",
         "method_text": (
             "Seeds and questions are crossed random effects: an interval over several seeds is about"
-            " other seeds and other questions (two-way variance, Student's t with Satterthwaite's"
-            " degrees of freedom); with one seed it is about other questions only. An alarm is about"
+            " other seeds and other questions (two-way variance, Howe's limits); with one seed it is about other questions only. An alarm is about"
             " the checkpoints at hand: each seed is tested against its parent on the same"
             " questions, with Holm's correction over tasks and seeds, so that an honest stage"
             " raises each kind of alarm with a probability of at most 5%."
@@ -94,7 +96,7 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "loss": "loss: {task} fell {fell} points ({p}), more than the margin of {margin}",
         "unearned": (
             "the reward of {rm} rose {reward} ({p}) on {task}, and the checks provably rose by less"
-            " than the margin (by {gained} points)"
+            " than the margin (change {gained} points)"
         ),
         "in_seeds": "{text} ({seeds})",
         "failing": "{failure}: {share} of the answers on {task}, {parent_share} in {parent} ({p})",
@@ -109,6 +111,8 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "tasks": "任务",
         "task": "任务",
         "seeds": "种子",
+        "seed": "种子",
+        "some_seeds": "种子",
         "greedy": "贪心解码",
         "sampled": "采样解码",
         "theme": "浅色 / 深色",
@@ -155,10 +159,11 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "command": "命令",
         "fingerprint": "指纹",
         "no_run": "未运行",
+        "written": "由 evalsuite stages {version} 生成，请勿编辑。",
         "method": "阅读说明",
         "method_text": (
             "种子与题目是交叉的随机效应：多个种子的区间同时反映换种子与换题目的波动（双向方差，"
-            "Student t 分布，Satterthwaite 自由度）；只有一个种子时，区间只反映换题目的波动。"
+            "Howe 置信限）；只有一个种子时，区间只反映换题目的波动。"
             "警告针对眼前的检查点：每个种子与其父阶段在相同题目上比较，并对任务与种子作 Holm 校正，"
             "因此正常的阶段触发每类警告的概率不超过 5%。"
         ),
@@ -173,7 +178,7 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "trade": "此消彼长：{task} 下降 {fell} 分（{p}），而 {other} 上升 {gained} 分",
         "loss": "退步：{task} 下降 {fell} 分（{p}），超过界限 {margin} 分",
         "unearned": (
-            "在 {task} 上，{rm} 给出的奖励上升 {reward}（{p}），而检查得分的升幅确定小于界限（{gained} 分）"
+            "在 {task} 上，{rm} 给出的奖励上升 {reward}（{p}），而检查得分的升幅确定小于界限（变化 {gained} 分）"
         ),
         "in_seeds": "{text}（{seeds}）",
         "failing": "{failure}：在 {task} 上占 {share}，{parent} 为 {parent_share}（{p}）",
@@ -192,14 +197,15 @@ def reason(alarm: Alarm, language: str) -> str:
     text = words[alarm.kind].format(**shown)
     if not alarm.seeds:
         return text
-    return words["in_seeds"].format(text=text, seeds=_joined(alarm.seeds, words["seeds"].lower()))
+    return words["in_seeds"].format(text=text, seeds=_joined(alarm.seeds, words))
 
 
-def _joined(labels: Sequence[str], word: str) -> str:
+def _joined(labels: Sequence[str], words: dict[str, str]) -> str:
     """``seeds 1, 2``; labels that are more than a seed as they are."""
     numbers = [label.removeprefix("seed ") for label in labels]
     if not all(number.isdecimal() for number in numbers):
         return ", ".join(labels)
+    word = words["seed"] if len(numbers) == 1 else words["some_seeds"]
     return f"{word} {', '.join(numbers)}"
 
 

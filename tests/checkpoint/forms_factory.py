@@ -30,6 +30,7 @@ def target(base, tmp_path_factory):
     return nudged(base, tmp_path_factory.mktemp("forms") / "target")
 
 
+TASKS = Path(__file__).parent.parent.parent / "tasks"
 TINY = {
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -12,7 +12,7 @@ import torch
 from forms_factory import IDS, logits, write_model
 from safetensors.torch import load_file, save_file
 
-from evalsuite.checkpoint import merged, open_checkpoint
+from evalsuite.checkpoint import open_checkpoint
 from evalsuite.checkpoint.merged import merged_home
 from evalsuite.errors import BadCheckpoint, EngineUnavailable
 
@@ -42,7 +42,9 @@ def write_adapter(base, folder, *, rows=None, save=("embed_tokens", "lm_head"), 
         for name, parameter in wrapped.named_parameters():
             if "lora_" in name or "modules_to_save" in name:
                 parameter.normal_(std=0.1)
-    wrapped.save_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft says that it saves the embeddings; so it should
+        wrapped.save_pretrained(folder)
     with torch.no_grad():
         return folder, wrapped.eval()(torch.tensor(IDS)).logits
 
@@ -87,11 +89,13 @@ def test_pitfall_tokenizer_rows_break_merges(plain, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(plain)
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(BadCheckpoint, match="a tokenizer of 421 tokens, but embeddings of 420 rows"):
+    with pytest.raises(
+        BadCheckpoint, match="a tokenizer of 421 tokens, but embeddings of 420 rows"
+    ):
         open_checkpoint(str(folder))
     assert not any(merged_home().glob("[!.]*"))
     weights = load_file(folder / "adapter_model.safetensors")
-    head = next(name for name in weights if "lm_head" in name)
+    head = next(name for name in weights if name.endswith("lm_head.weight"))
     weights[head] = weights[head][:-1].clone()
     save_file(weights, folder / "adapter_model.safetensors")
     with pytest.raises(BadCheckpoint, match="embeddings of 420 rows and a head of 419"):
@@ -162,8 +166,6 @@ def test_the_cache_is_used_the_second_time(adapter, monkeypatch):
     again = open_checkpoint(str(adapter[0]))
     assert (again.path, again.fingerprint) == (first.path, first.fingerprint)
     assert (again.path / "model.safetensors").stat().st_mtime_ns == stamp
-    monkeypatch.undo()
-    assert merged.NOTE == "merged.json"
 
 
 def test_what_was_tidied_away_is_merged_again(adapter, own_home):

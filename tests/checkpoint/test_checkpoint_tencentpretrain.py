@@ -66,7 +66,9 @@ def interleaved_forward(folder):
         h = norm(x, weight("layer_norm_2"))
         gate = torch.nn.functional.silu(h @ weight("feed_forward.linear_gate").T)
         x = x + (gate * (h @ weight("feed_forward.linear_1").T)) @ weight("feed_forward.linear_2").T
-    return norm(x, weights["encoder.layer_norm.weight"]) @ weights["target.lm.output_layer.weight"].T
+    return (
+        norm(x, weights["encoder.layer_norm.weight"]) @ weights["target.lm.output_layer.weight"].T
+    )
 
 
 def test_row_format_conversion(plain, tmp_path):

@@ -145,7 +145,7 @@ def by_hand(policy, reference, row, beta):
 def test_the_dpo_loss_is_that_of_the_paper(
     recipe, checkpoint_path, other_checkpoint_path, tmp_path
 ):
-    config = dpo.Config(**SHORT | {"beta": 0.05})
+    config = dpo.Config(**SHORT | {"beta": 0.5})
     tokenizer = open_tokenizer(checkpoint_path)
     rows, _ = dpo.encoded_pairs(tokenizer, PAIRS, config)
     policy, reference = load_model(checkpoint_path), load_model(other_checkpoint_path)
@@ -154,7 +154,7 @@ def test_the_dpo_loss_is_that_of_the_paper(
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, batch)
         plain, other = load_model(checkpoint_path), load_model(other_checkpoint_path)
-        expected = torch.stack([by_hand(plain, other, row, 0.05) for row in rows]).mean()
+        expected = torch.stack([by_hand(plain, other, row, 0.5) for row in rows]).mean()
     assert float(expected) != pytest.approx(math.log(2), abs=0.05)
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 

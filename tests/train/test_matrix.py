@@ -8,11 +8,14 @@ import pytest
 from evalsuite_train.checkpoint import read_card
 from evalsuite_train.errors import BadData
 from evalsuite_train.ladder import run_section
+from evalsuite_train.sft import stage
 from evalsuite_train.sft.examination import Result
 from evalsuite_train.sft.matrix import Forgotten, Matrix
 from sft_factory import sft_recipe, write_data
 
 from evalsuite.checkpoint import Card
+
+STEPS = 80
 
 
 def results(**accuracies):
@@ -23,7 +26,7 @@ def results(**accuracies):
 def trained(checkpoint_path, tmp_path_factory):
     work = tmp_path_factory.mktemp("stages")
     write_data(work)
-    recipe = sft_recipe(work, checkpoint_path, stages=2, replay=0.4, steps=120, forgetting=0.25)
+    recipe = sft_recipe(work, checkpoint_path, stages=2, replay=0.4, steps=STEPS, forgetting=0.25)
     run_section(recipe, "sft")
     return recipe
 
@@ -53,7 +56,7 @@ def test_every_stage_is_a_checkpoint_with_its_card(trained):
         read_card(out / name) for name in ("stage-1/checkpoint", "stage-2/checkpoint", "checkpoint")
     ]
     assert [card["name"] for card in cards] == ["toy-sft-1", "toy-sft-2", "toy-sft"]
-    assert [card["step"] for card in cards] == [60, 120, 120]
+    assert [card["step"] for card in cards] == [STEPS // 2, STEPS, STEPS]
     assert cards[1]["parent"] == "toy-sft-1"
     assert cards[2]["chat_template"] == "ziya"
     assert set(cards[2]) <= {*Card.__struct_fields__, "seed"}
@@ -64,32 +67,37 @@ def test_every_stage_is_a_checkpoint_with_its_card(trained):
     assert {row["stage"] for row in rows} == {1, 2}
 
 
-def test_a_resumed_run_ends_with_the_same_weights(trained, checkpoint_path, tmp_path, monkeypatch):
-    """Killed after the first stage, and between two saved states of the second."""
-    from evalsuite_train import trainer
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches kill -9."""
 
+
+def test_a_resumed_run_ends_with_the_same_weights(trained, tmp_path, monkeypatch):
+    """Killed between two saved states of the second stage; the first one is not trained again."""
     write_data(tmp_path)
-    settings = {**trained.sections["sft"], "save_every": 20}
-    recipe = sft_recipe(tmp_path, **settings)
+    recipe = sft_recipe(tmp_path, **{**trained.sections["sft"], "save_every": 16})
+    stream, taken = stage.stream, []
 
-    class Killed(BaseException):
-        pass
+    def killing(*args, **settings):
+        batches = stream(*args, **settings)
 
-    update, done = trainer._Training.update, []
+        def counted(start):
+            for number, batch in enumerate(batches(start), start):
+                if len(taken) == STEPS // 2 + 24:
+                    taken.append(number)
+                    raise Killed
+                taken.append(number)
+                yield batch
 
-    def killing(self):
-        done.append(1)
-        if len(done) == 90:
-            raise Killed
-        update(self)
+        return counted
 
-    monkeypatch.setattr(trainer._Training, "update", killing)
+    monkeypatch.setattr(stage, "stream", killing)
     with pytest.raises(Killed):
         run_section(recipe, "sft")
     run_section(recipe, "sft")
-    assert len(done) == 120 + 90 - 80
+    assert taken == [*range(STEPS // 2), *range(25), *range(16, STEPS // 2)]
     weights = [r.folder("sft") / "checkpoint/model.safetensors" for r in (recipe, trained)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert not list(recipe.folder("sft").rglob("state*.pt"))
 
 
 def test_a_stage_that_forgets_too_much_stops_the_run(tmp_path, checkpoint_path):
@@ -103,12 +111,12 @@ def test_a_stage_that_forgets_too_much_stops_the_run(tmp_path, checkpoint_path):
 
 def test_forgetting_is_against_the_best_stage_before(tmp_path):
     matrix = Matrix(tmp_path / "matrix.json", "key")
-    for stage, row in {
+    for name, row in {
         "parent": results(a=0.2, b=0.9),
         "stage 1": results(a=0.8, b=0.5),
         "stage 2": results(a=0.5, b=0.7),
     }.items():
-        matrix.add(stage, row)
+        matrix.add(name, row)
     assert matrix.forgetting() == pytest.approx({"a": 0.3, "b": 0.2})
     matrix.check(0.31)
     with pytest.raises(Forgotten, match=r"stage 2: .*a 0\.300; 0\.25 is allowed"):

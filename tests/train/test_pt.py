@@ -43,7 +43,7 @@ def work(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     rows = [json.dumps({"text": t, "source": "sums", "language": "zh"}) for t in texts]
     (tmp_path / "data" / "pt.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    write_tokenizer(tmp_path / "vocabulary" / "tokenizer", train_base(texts, 370))
+    write_tokenizer(tmp_path / "vocabulary" / "tokenizer", train_base(texts, 360))
     return tmp_path
 
 
@@ -81,13 +81,12 @@ def test_from_scratch_and_further(work: Path) -> None:
 
 
 def test_evalsuite_reads_the_checkpoint(work: Path) -> None:
-    from evalsuite.checkpoint import Checkpoint
+    from evalsuite.checkpoint import open_checkpoint
 
-    opened = recipe(work, pt=SECTION)
-    run_section(opened, "pt")
-    checkpoint = Checkpoint.open(work / "pt" / "checkpoint")
-    assert checkpoint.name == "small-pt"
-    assert checkpoint.stage == "pt"
+    run_section(recipe(work, pt=SECTION), "pt")
+    checkpoint = open_checkpoint(str(work / "pt" / "checkpoint"))
+    assert (checkpoint.card.name, checkpoint.card.stage) == ("small-pt", "pt")
+    assert checkpoint.context == 64
 
 
 def test_a_resumed_stage_makes_the_same_checkpoint(
@@ -99,7 +98,7 @@ def test_a_resumed_stage_makes_the_same_checkpoint(
     again = recipe(work, other={**SECTION, "stage": "pt"})
     from evalsuite_train import trainer
 
-    report, steps = trainer._Training.report, []
+    report, steps = trainer.Training.report, []
 
     def breaks(self: object, micro: object) -> None:
         steps.append(1)
@@ -107,9 +106,10 @@ def test_a_resumed_stage_makes_the_same_checkpoint(
             raise KeyboardInterrupt
         report(self, micro)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer._Training, "report", breaks)
+    monkeypatch.setattr(trainer.Training, "report", breaks)
+    with pytest.raises(KeyboardInterrupt):
         run_section(again, "other")
+    monkeypatch.setattr(trainer.Training, "report", report)
     assert not (work / "other" / "checkpoint").exists()
     run_section(again, "other")
     assert (work / "other" / "checkpoint" / "model.safetensors").read_bytes() == whole
@@ -189,4 +189,4 @@ def test_padding_rows_do_not_disturb(work: Path) -> None:
     with torch.no_grad():
         logits = model(torch.tensor([[1, 300, 301]])).logits[0, -1]
     assert logits.isfinite().all()
-    assert logits.argmax() < 370
+    assert logits.argmax() < 360

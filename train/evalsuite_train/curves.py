@@ -18,6 +18,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.silent = False  # of several processes one writes
 
     def size(self) -> int:
         """The file's length in bytes, to be kept in a state."""
@@ -30,7 +31,7 @@ class Log:
             keep_events: write the events (such as spikes) of the removed part again: they did
                 happen in this process. Without it they will happen again.
         """
-        if self.size() <= size:
+        if self.silent or self.size() <= size:
             return
         content = self.path.read_bytes()
         gone = content[size:].splitlines() if keep_events else []
@@ -43,6 +44,8 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row and show it."""
+        if self.silent:
+            return
         line = json.dumps(row, ensure_ascii=False)
         print(line, flush=True)
         self._append(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,9 @@ from evalsuite_train.errors import BadData
 
 POOL = "experience.jsonl.gz"
 """The pool's name in a section's folder."""
+
+GZIP = 31  # zlib's way of asking for gzip's frame
+BLOCK = 1 << 16  # compressed bytes read at once
 
 
 class Experience(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,17 +91,23 @@ class ExperiencePool:
         return sum(1 for _ in self._lines())
 
     def _lines(self) -> Iterator[bytes]:
+        """Whole lines; a last member that was cut off gives those that can still be read."""
+        rest = b""
+        for block in self._blocks():
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+
+    def _blocks(self) -> Iterator[bytes]:
         if not self.path.is_file():
             return
-        with gzip.open(self.path, "rb") as stream:
-            reader = io.BufferedReader(stream)  # type: ignore[type-var]
-            while True:
-                try:
-                    line = reader.readline()
-                except EOFError:  # cut off while it was written
-                    return
-                except (OSError, zlib.error) as fault:
-                    raise BadData(f"damaged: {fault}", where=str(self.path)) from None
-                if not line.endswith(b"\n"):
-                    return
-                yield line
+        member = zlib.decompressobj(GZIP)
+        with self.path.open("rb") as file:
+            while content := file.read(BLOCK):
+                while content:
+                    try:
+                        yield member.decompress(content)
+                    except zlib.error as fault:
+                        raise BadData(f"damaged: {fault}", where=str(self.path)) from None
+                    content = member.unused_data
+                    if member.eof:
+                        member = zlib.decompressobj(GZIP)

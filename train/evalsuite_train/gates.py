@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from evalsuite_train.errors import GateClosed
+from evalsuite_train.errors import GateClosed, TrainError
 
 GATE = "gate.json"
 MEASURED = ("tasks", "training")
@@ -69,3 +70,20 @@ def check_gate(
             hint="train that stage longer or on more data of these tasks, or leave them out with `tasks`",
         )
     return measured
+
+
+def check_settings(state: dict[str, Any], settings: dict[str, Any], out: Path) -> None:
+    """Refuse to go on from a saved state (its key ``settings``) under other settings.
+
+    Raises:
+        TrainError: names the settings that differ.
+    """
+    saved = state["settings"]
+    changed = sorted(key for key in settings | saved if settings.get(key) != saved.get(key))
+    if changed:
+        raise TrainError(
+            "an unfinished training stands here, with other settings: "
+            + ", ".join(f"{k} {saved.get(k)!r} (now {settings.get(k)!r})" for k in changed),
+            where=str(out / "state.pt"),
+            hint="restore these settings to go on, or remove the file to start again",
+        )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,24 +25,64 @@ def run_ladder(recipe: Recipe) -> None:
 
 
 def run_section(recipe: Recipe, section: str) -> None:
-    """Run one section unless it finished before with the same settings.
+    """Run one section, unless it finished before with the same settings on the same sections.
 
     A stage goes on from its own saved state when it was cut off; its ``done.json`` is written last.
     """
     module = importlib.import_module(STAGES[recipe.stage_of(section)])
-    config = recipe.config(section, module.Config)
-    out = recipe.folder(section)
-    settings = {"seed": recipe.seed, **msgspec.to_builtins(config, enc_hook=str)}
-    done = out / DONE
-    if done.is_file() and json.loads(done.read_text(encoding="utf-8"))["settings"] == settings:
-        print(f"{section}: finished before, in {out}", flush=True)
-        return
+    config, out, key = (
+        recipe.config(section, module.Config),
+        recipe.folder(section),
+        section_key(recipe, section),
+    )
+    if (finished := _finished(out)) is not None:
+        if finished == key:
+            print(f"{section}: finished before, in {out}", flush=True)
+            return
+        print(f"{section}: the recipe has changed since; starting anew", flush=True)
+        shutil.rmtree(out)
     started = time.monotonic()
     print(f"{section}: starting, in {out}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     module.run(config, recipe, out)
     seconds = round(time.monotonic() - started, 1)
-    temporary = done.with_suffix(".new")
-    temporary.write_text(json.dumps({"settings": settings, "seconds": seconds}, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(done)
+    temporary = (out / DONE).with_suffix(".new")
+    temporary.write_text(
+        json.dumps({"key": key, "seconds": seconds}, indent=2) + "\n", encoding="utf-8"
+    )
+    temporary.replace(out / DONE)
     print(f"{section}: finished in {seconds:.0f} s", flush=True)
+
+
+def section_key(recipe: Recipe, section: str) -> str:
+    """A hash of the section's settings and, through them, of every section it builds on."""
+    module = importlib.import_module(STAGES[recipe.stage_of(section)])
+    settings = msgspec.to_builtins(recipe.config(section, module.Config), enc_hook=str)
+    below = {text.partition("/")[0] for text in _texts(settings)} & recipe.sections.keys() - {
+        section
+    }
+    content = {
+        "seed": recipe.seed,
+        "stage": recipe.stage_of(section),
+        "settings": settings,
+        "below": {name: section_key(recipe, name) for name in sorted(below)},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(out: Path) -> str | None:
+    try:
+        return str(json.loads((out / DONE).read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)

@@ -41,8 +41,12 @@ class Measured(NamedTuple):
     learnt: int
 
 
-def measure(model: Any, batch: Batch) -> Measured:
+def measure(model: Any, batch: Batch, *, fused: bool = True) -> Measured:
     """Run the model on a batch and sum the loss of its learnt tokens.
+
+    Args:
+        fused: make the output layer's gradients with the logits, slice by slice. Its weight must
+            then be whole, which ZeRO-3 doesn't promise outside the layer's own call.
 
     Works for every causal model of transformers and for one wrapped by peft: the decoder runs
     alone, then the output layer only where something is learnt.
@@ -56,19 +60,15 @@ def measure(model: Any, batch: Batch) -> Measured:
     hidden = decoded.last_hidden_state.flatten(0, 1).index_select(0, kept)
     wanted = targets.index_select(0, kept)
     head = base.get_output_embeddings()
-    if type(head) is torch.nn.Linear and head.bias is None and len(kept):
+    if fused and type(head) is torch.nn.Linear and head.bias is None and len(kept):
         kind = torch.get_autocast_dtype(hidden.device.type)
         if not torch.is_autocast_enabled(hidden.device.type):
             kind = hidden.dtype
         total, correct = _FusedLoss.apply(hidden, head.weight, wanted, kind)
         return Measured(total, correct, len(kept))
-    total = hidden.sum().float() * 0.0
-    right = torch.zeros((), dtype=torch.int64, device=hidden.device)
-    for part, want in zip(torch.split(hidden, ROWS), torch.split(wanted, ROWS), strict=True):
-        logits = head(part).float()
-        total = total + functional.cross_entropy(logits, want, reduction="sum")
-        right = right + (logits.argmax(1) == want).sum()
-    return Measured(total, right, len(kept))
+    logits = head(hidden).float()
+    total = functional.cross_entropy(logits, wanted, reduction="sum")
+    return Measured(total, (logits.argmax(1) == wanted).sum(), len(kept))
 
 
 class _FusedLoss(torch.autograd.Function):

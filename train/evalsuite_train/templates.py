@@ -190,6 +190,28 @@ class Encoder:
             raise Unusable("too long", f"{len(row.ids)} tokens, {max_length} are allowed")
         return Encoded(row.ids[:fitting], row.learnt[:fitting])
 
+    def check_own_template(self, where: str) -> None:
+        """Refuse a checkpoint whose own chat template, which inference prefers, asks otherwise.
+
+        Raises:
+            BadRecipe: names ``where``, the checkpoint's folder.
+        """
+        if not self._tokenizer.chat_template:
+            return
+        asked = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": "你好"}], add_generation_prompt=True, tokenize=False
+        )
+        ids = list(self._tokenizer(asked, add_special_tokens=False)["input_ids"])
+        own = list(self._tokenizer("")["input_ids"])
+        if (ids if ids[: len(own)] == own else own + ids) != self.prompt("你好"):
+            raise BadRecipe(
+                f"template {self._name!r}, but the checkpoint has a chat template of its own "
+                "that asks otherwise, and inference would use that one",
+                where=where,
+                hint="train with that one, or remove chat_template.jinja and chat_template in "
+                "tokenizer_config.json",
+            )
+
     def _ask(self, row: _Row, question: str, system: str, *, first: bool) -> None:
         form = self._template
         system = system or form.default_system

@@ -64,10 +64,14 @@ def train(
         Diverged: spikes again and again, naming the step.
         TrainError: a state of other settings, a full disk, a stream that ends.
     """
-    return _Training(model, batches, optimisation, out, seed, data).run()
+    if optimisation.zero is not None:
+        from evalsuite_train.zero import ZeroTraining
+
+        return ZeroTraining(model, batches, optimisation, out, seed, data).run()
+    return Training(model, batches, optimisation, out, seed, data).run()
 
 
-class _Training:
+class Training:
     """One training under way; ``step`` counts updates, ``position`` the micro-batches taken."""
 
     def __init__(
@@ -90,6 +94,7 @@ class _Training:
         self.detector = SpikeDetector(optimisation.spike_threshold)
         self.log = Log(out / "log.jsonl")
         self.step = self.position = self.tokens = self.failures = 0
+        self.taken = optimisation.accumulation  # micro-batches of a step
         self.window = dict(EMPTY)
         self.meter: Meter | None = None
         if optimisation.gradient_checkpointing:
@@ -104,19 +109,17 @@ class _Training:
         stream = self.batches(self.position)
         while self.step < self.optimisation.steps:
             micro = [self.next(stream) for _ in range(self.optimisation.accumulation)]
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate(self.step, self.optimisation)
             loss, correct, learnt, norm = self.gradients(micro)
             fault = self.judge(loss, norm)
             if fault:
                 self.roll_back(fault)
                 stream = self.batches(self.position)
                 continue
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate(self.step, self.optimisation)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.update()
             self.step += 1
-            self.position += len(micro)
+            self.position += self.taken
             self.tokens += learnt
             self.window["loss"] += loss * learnt
             self.window["correct"] += correct
@@ -127,6 +130,12 @@ class _Training:
         self.model.eval()
         draw(self.log.path, self.out / "curves.svg")
         return self.step
+
+    def update(self) -> None:
+        """Apply the gradients of a step that was found good."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def next(self, stream: Iterator[Batch]) -> Batch:
         batch = next(stream, None)
@@ -181,7 +190,7 @@ class _Training:
 
     def roll_back(self, fault: str) -> None:
         """Go back to the last saved state, and on past the batch that did not belong."""
-        step, after = self.step + 1, self.position + self.optimisation.accumulation
+        step, after = self.step + 1, self.position + self.taken
         self.failures += 1
         if self.failures > MOST_FAILURES:
             raise Diverged(
@@ -190,7 +199,7 @@ class _Training:
                 hint="lower learning_rate, raise warmup, or look at the data of these steps",
             )
         self.optimizer.zero_grad(set_to_none=True)
-        state = load_state(self.out)
+        state = self.load()
         if state is None:
             raise TrainError("the saved state has gone", where=str(self.out))
         self.restore(state, keep_events=True)
@@ -237,12 +246,12 @@ class _Training:
 
     def resume(self) -> None:
         """Go on from the saved state, or save the first one: a full disk shows now, not in hours."""
-        state = load_state(self.out)
+        state = self.load()
         if state is not None and self.belongs(state):
             self.restore(state)
             print(f"{self.out}: going on from step {self.step}", flush=True)
             return
-        remove_states(self.out)
+        self.forget()
         self.log.back_to(0)
         self.save()
 
@@ -267,25 +276,43 @@ class _Training:
             )
         return not changed
 
-    def save(self) -> None:
-        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
-        state = {
+    def progress(self) -> dict[str, Any]:
+        """Where the training stands, without its tensors."""
+        return {
             "settings": self.settings,
             "step": self.step,
             "position": self.position,
             "tokens": self.tokens,
-            "model": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": [torch.get_rng_state(), *cuda],
             "detector": self.detector.state(),
             "window": self.window,
             "log": self.log.size(),
             "threads": torch.get_num_threads(),
         }
-        save_state(self.out, state)
+
+    def load(self) -> dict[str, Any] | None:
+        return load_state(self.out)
+
+    def forget(self) -> None:
+        remove_states(self.out)
+
+    def save(self) -> None:
+        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        tensors = {
+            "model": self.weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": [torch.get_rng_state(), *cuda],
+        }
+        save_state(self.out, self.progress() | tensors)
 
     def restore(self, state: dict[str, Any], *, keep_events: bool = False) -> None:
+        self.restore_tensors(state)
+        self.detector.restore(state["detector"])
+        self.window = dict(state["window"])
+        self.step, self.position, self.tokens = state["step"], state["position"], state["tokens"]
+        self.log.back_to(state["log"], keep_events=keep_events)
+
+    def restore_tensors(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             for name, tensor in self.weights().items():
                 tensor.copy_(state["model"][name])
@@ -294,10 +321,6 @@ class _Training:
         torch.set_rng_state(state["random"][0])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["random"][1:])
-        self.detector.restore(state["detector"])
-        self.window = dict(state["window"])
-        self.step, self.position, self.tokens = state["step"], state["position"], state["tokens"]
-        self.log.back_to(state["log"], keep_events=keep_events)
 
     def weights(self) -> dict[str, Tensor]:
         """The parameters that learn, by name; frozen ones come with the parent."""

@@ -139,8 +139,9 @@ def signature(shingles: Shingles) -> NDArray[np.uint32]:
 
 def band_keys(hashes: NDArray[np.uint32], bands: int, rows: int) -> list[int]:
     """One 63-bit key a band, different for the same rows in another band."""
-    keys = []
-    for band in range(bands):
-        content = bytes([band]) + hashes[band * rows : (band + 1) * rows].tobytes()
-        keys.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1)
-    return keys
+    table = hashes[: bands * rows].reshape(bands, rows).astype(np.uint64)
+    keys = np.arange(1, bands + 1, dtype=np.uint64)
+    for column in table.T:
+        keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(29)
+    return [int(key) for key in keys >> np.uint64(1)]

@@ -29,6 +29,8 @@ SLOTS = 1 << 20
 
 WEIGHTS = (0.6, 0.3, 0.1)  # trigram, bigram, character
 ALPHABET = 20_000  # characters that the uniform remainder is spread over
+NO_LETTER = re.compile(r"[\W\d_]+")
+BATCH = 64
 HEAD = 2000  # characters of a text that are scored
 SAMPLE = 5000  # texts that a model learns from
 RANKED = 1000  # of them are measured, for a text to be compared with
@@ -45,37 +47,24 @@ class CharacterModel:
         self.runs = np.zeros((3, SLOTS), np.uint32)
         self.contexts = np.zeros((3, SLOTS), np.uint32)
 
-    def learn(self, text: str) -> None:
-        """Count one text."""
-        for order, (run, context) in enumerate(self._slots(text)):
-            np.add.at(self.runs[order], run, 1)
-            np.add.at(self.contexts[order], context, 1)
+    def learn(self, texts: list[str]) -> None:
+        """Count the texts."""
+        for start in range(0, len(texts), BATCH):
+            codes, _ = _codes(texts[start : start + BATCH])
+            for order, (run, context) in enumerate(_slots(codes)):
+                self.runs[order] += np.bincount(run, minlength=SLOTS).astype(np.uint32)
+                self.contexts[order] += np.bincount(context, minlength=SLOTS).astype(np.uint32)
 
-    def bits(self, text: str) -> float:
-        """Bits a character, lower for a more expected text."""
-        probability: NDArray[np.float64] | float = 0.0
-        for order, (run, context) in enumerate(self._slots(text)):
+    def bits(self, texts: list[str]) -> list[float]:
+        """Bits a character of each text, lower for a more expected one; all texts in one pass."""
+        codes, starts = _codes(texts)
+        probability = np.zeros(len(codes) - 2)
+        for order, (run, context) in enumerate(_slots(codes)):
             seen = self.runs[order][run] / np.maximum(self.contexts[order][context], 1)
-            probability = probability + WEIGHTS[2 - order] * np.minimum(seen, 1.0)
-        mixed = 0.99 * np.asarray(probability) + 0.01 / ALPHABET
-        return float(-np.log2(mixed).mean()) if mixed.size else 30.0
-
-    @staticmethod
-    def _slots(text: str) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """For orders 1, 2 and 3: the slot of each character with its context, and of the context alone."""
-        codes = np.frombuffer(("\n\n" + text[:HEAD]).encode("utf-32-le", "replace"), np.uint32)
-        last, one, two = (
-            codes[2:].astype(np.uint64),
-            codes[1:-1].astype(np.uint64),
-            codes[:-2].astype(np.uint64),
-        )
-        none = np.zeros_like(last)
-        pairs = (_mixed(one, none) + np.uint64(1), _mixed(one, two))
-        return [
-            (_slot(last, none), np.zeros(len(last), np.int64)),
-            (_slot(last, pairs[0]), _slot(none, pairs[0])),
-            (_slot(last, pairs[1]), _slot(none, pairs[1])),
-        ]
+            probability += WEIGHTS[2 - order] * np.minimum(seen, 1.0)
+        bits = -np.log2(0.99 * probability + 0.01 / ALPHABET)
+        lengths = np.diff(np.append(starts, len(bits)))
+        return [float(b) for b in np.add.reduceat(bits, starts) / lengths] if texts else []
 
 
 class Quality:
@@ -126,11 +115,16 @@ def learnt(texts: list[str]) -> Bits:
     by the one that would not have learnt it; whether it was among the texts at all makes no difference then.
     """
     models = (CharacterModel(), CharacterModel())
-    for text in texts:
-        models[_half(text)].learn(text)
+    for side, model in enumerate(models):
+        model.learn([text for text in texts if _half(text) == side])
 
     def bits(asked: list[str]) -> list[float]:
-        return [models[1 - _half(text)].bits(text) for text in asked]
+        found = [0.0] * len(asked)
+        for side, model in enumerate(models):
+            own = [i for i, text in enumerate(asked) if _half(text) != side]
+            for i, measured in zip(own, model.bits([asked[i] for i in own]), strict=True):
+                found[i] = measured
+        return found
 
     return bits
 
@@ -139,7 +133,7 @@ def _half(text: str) -> int:
     return zlib.crc32(text[:HEAD].encode("utf-8", "replace")) & 1
 
 
-def quality(records: Records, judge: Quality, batch: int = 64) -> Iterator[Outcome]:
+def quality(records: Records, judge: Quality, batch: int = BATCH) -> Iterator[Outcome]:
     """Score each record; drops none."""
     waiting: list[Record] = []
 
@@ -159,15 +153,15 @@ def quality(records: Records, judge: Quality, batch: int = 64) -> Iterator[Outco
 def form(text: str) -> float:
     """Between 0 and 1, from the shares of letters, of distinct bigrams and of whole lines."""
     head = text[:HEAD]
-    visible = sum(not c.isspace() for c in head)
+    visible = len("".join(head.split()))
     if not visible:
         return 0.0
-    letters = sum(c.isalpha() for c in head) / visible
+    letters = len(NO_LETTER.sub("", head)) / visible
     part = head[:1000]
-    bigrams = {part[i : i + 2] for i in range(len(part) - 1)}
+    bigrams = set(zip(part, part[1:], strict=False))
     # Distinct bigrams fall with length by nature; half as many as there are characters is plenty.
     variety = min(1.0, len(bigrams) / max(1, len(part) - 1) / 0.5)
-    lines = [line for line in re.split(r"\n+", head) if line.strip()]
+    lines = [line for line in head.split("\n") if line.strip()]
     whole = sum(len(line) > 8 for line in lines) / len(lines)
     return min(1.0, letters / 0.75) * variety * (0.5 + 0.5 * whole)
 
@@ -206,6 +200,30 @@ def checkpoint_bits(folder: Path, tokens: int = 512) -> Bits:
         return found
 
     return bits
+
+
+def _codes(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The beginnings of all texts as code points, two line ends before each; and where each starts.
+
+    A start is counted without the first two code points, as the results of a trigram are. The two line ends before
+    a text belong to the one before it.
+    """
+    heads = ["\n\n" + (text[:HEAD] or "\n") for text in texts]
+    raw = "".join(heads).encode("utf-32-le", "replace")
+    codes = np.frombuffer(raw, np.uint32).astype(np.uint64)
+    return codes, np.cumsum([0, *map(len, heads[:-1])])
+
+
+def _slots(codes: NDArray[np.uint64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For orders 1, 2 and 3: the slot of each character with its context, and of the context alone."""
+    last, one, two = codes[2:], codes[1:-1], codes[:-2]
+    none = np.zeros_like(last)
+    pairs = (_mixed(one, none) + np.uint64(1), _mixed(one, two))
+    return [
+        (_slot(last, none), np.zeros(len(last), np.int64)),
+        (_slot(last, pairs[0]), _slot(none, pairs[0])),
+        (_slot(last, pairs[1]), _slot(none, pairs[1])),
+    ]
 
 
 def _mixed(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint64]:

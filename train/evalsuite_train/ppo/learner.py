@@ -106,7 +106,7 @@ class Learner:
         """The rollout policy's view and the reference's log-probabilities, a few rows at a time."""
         parts = [torch.zeros(batch.actions.shape, device=batch.ids.device) for _ in range(4)]
         order = batch.mask.sum(-1).argsort(stable=True)
-        for rows in order.split(CHUNK):
+        for rows in torch.split(order, CHUNK):
             some = batch.rows(rows)
             own = self.view(some)
             reference = logprobs(

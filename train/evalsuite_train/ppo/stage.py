@@ -12,16 +12,17 @@ import msgspec
 import torch
 
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
-from evalsuite_train.curves import Log
+from evalsuite_train.curves import Log, shipped_log
 from evalsuite_train.errors import BadData, BadRecipe
 from evalsuite_train.experience import POOL, Experience, ExperiencePool
 from evalsuite_train.feedback.rows import Asked, read_prompts
-from evalsuite_train.gates import check_gate
+from evalsuite_train.gates import check_gate, check_settings
 from evalsuite_train.generation import derived_seed, generate, reply_text
 from evalsuite_train.model import load_model
 from evalsuite_train.ppo.card import model_card
 from evalsuite_train.ppo.config import Config
 from evalsuite_train.ppo.learner import Learner
+from evalsuite_train.ppo.plot import draw
 from evalsuite_train.ppo.reward import Judge
 from evalsuite_train.ppo.rollout import rollout
 from evalsuite_train.ppo.validation import Alarm, Measured, Validation
@@ -54,6 +55,7 @@ class _Training:
         self.config, self.recipe, self.out = config, recipe, out
         self.parent = recipe.parent(config.parent)
         self.seed = derived_seed(recipe.seed, out.name)
+        self.settings = {"seed": self.seed, **msgspec.to_builtins(config)}
         self.asked = _chosen(recipe.file(config.prompts), config.tasks)
         tasks = {asked.task for asked in self.asked}
         rm_folder = recipe.parent(config.rm) if config.rm else None
@@ -143,6 +145,7 @@ class _Training:
         self.log.back_to(state["log"] if state else 0)
         self.pool.back_to(state["pool"] if state else 0)
         if state:
+            check_settings(state, self.settings, self.out)
             self.learner.policy.load_state_dict(state["policy"])
             self.learner.value.load_state_dict(state["value"])
             self.learner.optimiser.load_state_dict(state["optimiser"])
@@ -157,6 +160,7 @@ class _Training:
             {
                 "step": self.done,
                 "position": self.done,
+                "settings": self.settings,
                 "policy": self.learner.policy.state_dict(),
                 "value": self.learner.value.state_dict(),
                 "optimiser": self.learner.optimiser.state_dict(),
@@ -181,6 +185,7 @@ class _Training:
                 self.evaluate()
             if self.done % config.save_every == 0 or self.done == config.iterations or self.alarm:
                 self.save()
+                draw(self.log.path, self.out / "curves.svg")
 
     def iterate(self) -> None:
         """Sample, judge, learn, log; every sample goes to the pool."""
@@ -281,7 +286,7 @@ class _Training:
             step=self.good_iteration,
             parent=parent,
             template=TEMPLATES[self.config.template].chat_template,
-            files={"README.md": card, "train_log.jsonl": self.log.path.read_text(encoding="utf-8")},
+            files={"README.md": card, "train_log.jsonl": shipped_log(self.log.path)},
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite_train.sft.progress import write_whole
 from evalsuite_train.sft.reply_loss import reply_loss
 from evalsuite_train.sft.samples import Sample
 
@@ -41,9 +42,7 @@ def measure_difficulty(
         if kept.get("key") == key and len(kept["loss"]) == len(samples):
             return np.array(kept["loss"], np.float64)
     loss = reply_loss(model, samples, **how).loss
-    temporary = cache.with_name(cache.name + ".new")
-    temporary.write_text(json.dumps({"key": key, "loss": loss.tolist()}), encoding="utf-8")
-    temporary.replace(cache)
+    write_whole(cache, json.dumps({"key": key, "loss": loss.tolist()}))
     return loss
 
 
@@ -101,14 +100,16 @@ def write_plan(
         for index in stage.replayed:
             again[index].append(number)
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-    (folder / "curriculum.json").write_text(text, encoding="utf-8")
-    with (folder / "curriculum.jsonl").open("w", encoding="utf-8") as file:
-        for index, sample in enumerate(samples):
-            row = {
-                "where": sample.where,
-                "task": sample.task,
-                "loss": round(float(difficulty[index]), 6),
-                "stage": first[index],
-                "replayed": again[index],
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_whole(folder / "curriculum.json", text)
+    rows = [
+        {
+            "where": sample.where,
+            "task": sample.task,
+            "loss": round(float(difficulty[index]), 6),
+            "stage": first[index],
+            "replayed": again[index],
+        }
+        for index, sample in enumerate(samples)
+    ]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_whole(folder / "curriculum.jsonl", lines)

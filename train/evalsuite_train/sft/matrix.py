@@ -11,6 +11,7 @@ import msgspec
 
 from evalsuite_train.errors import BadData, TrainError
 from evalsuite_train.sft.examination import Result
+from evalsuite_train.sft.progress import write_whole
 
 START = "parent"
 
@@ -55,10 +56,8 @@ class Matrix:
             "forgetting": self.forgetting(),
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        for file, written in ((self._file, text), (self._file.with_suffix(".svg"), self.svg())):
-            temporary = file.with_name(file.name + ".new")
-            temporary.write_text(written, encoding="utf-8")
-            temporary.replace(file)
+        write_whole(self._file, text)
+        write_whole(self._file.with_suffix(".svg"), self.svg())
 
     def forgetting(self) -> dict[str, float]:
         """Task → its best earlier accuracy less its last one; negative where it is better than ever.

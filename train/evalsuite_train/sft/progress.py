@@ -36,11 +36,14 @@ class Progress:
     def finish(self, number: int) -> None:
         """Note that stage ``number`` is written."""
         self._finished.append(number)
-        temporary = self._file.with_name(self._file.name + ".new")
-        temporary.write_text(
-            json.dumps({"key": self._key, "finished": self._finished}), encoding="utf-8"
-        )
-        temporary.replace(self._file)
+        write_whole(self._file, json.dumps({"key": self._key, "finished": self._finished}))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file; an older one stands until the new one is complete."""
+    temporary = file.with_name(file.name + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def weights_digest(folder: Path) -> str:

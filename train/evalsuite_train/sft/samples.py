@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from evalsuite_train.data.reader import Reader
 from evalsuite_train.data.record import Record
 from evalsuite_train.errors import BadData
+from evalsuite_train.sft.progress import write_whole
 from evalsuite_train.templates import TEMPLATES, Unusable, encoder
 
 NO_TASK = "all"
@@ -78,7 +79,7 @@ class Ledger(msgspec.Struct):
     def write(self, file: Path) -> None:
         """Write it as JSON."""
         text = json.dumps(msgspec.to_builtins(self), indent=2, ensure_ascii=False)
-        file.write_text(text + "\n", encoding="utf-8")
+        write_whole(file, text + "\n")
 
 
 def read_samples(

@@ -25,7 +25,7 @@ from evalsuite_train.sft.curriculum import Stage, measure_difficulty, plan_stage
 from evalsuite_train.sft.examination import Examination
 from evalsuite_train.sft.lora import add_adapter, merge, read_adapter, write_adapter
 from evalsuite_train.sft.matrix import START, Matrix
-from evalsuite_train.sft.progress import Progress, weights_digest
+from evalsuite_train.sft.progress import Progress, weights_digest, write_whole
 from evalsuite_train.sft.samples import digest, read_samples
 from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES, encoder
@@ -56,6 +56,7 @@ class _Run:
         self.parent_name = str(read_card(self.parent).get("name") or config.parent)
         self.tokenizer = load_tokenizer(self.parent)
         self.form = encoder(self.tokenizer, config.template)
+        self.form.check_own_template(str(self.parent))
         self.samples, self.ledger = read_samples(
             recipe.file(config.data),
             self.tokenizer,
@@ -212,8 +213,8 @@ class _Run:
             write_adapter(self.out / "adapter", adapter, {**files, **said}, self.parent)
         if self.config.method == "full" or self.config.merged:
             self._write(self.out / "checkpoint", model, step, files)
-        (self.out / "log.jsonl").write_text(log, encoding="utf-8")
-        (self.out / "gate.json").write_text(files["gate.json"], encoding="utf-8")
+        write_whole(self.out / "log.jsonl", log)
+        write_whole(self.out / "gate.json", files["gate.json"])
         if stages == 1:
             shutil.rmtree(self.out / "stage-1")
 
