@@ -109,7 +109,7 @@ def resolve_template(checkpoint: Checkpoint, wanted: str = "auto") -> ChatTempla
         BadCheckpoint: the folder's template cannot be read, or was asked for and is not there.
     """
     if wanted in ("auto", FROM_CHECKPOINT):
-        source = _from_folder(checkpoint.path)
+        source = _from_folder(_folder(checkpoint))
         if source is not None:
             return ChatTemplate(FROM_CHECKPOINT, source)
         if wanted == FROM_CHECKPOINT:
@@ -207,6 +207,11 @@ def _named(name: str, where: str = "") -> ChatTemplate | None:
     raise UnknownName(
         "chat template", name, known, where=where, hint=f"there are {', '.join(known)}"
     )
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    """Where a checkpoint's tokenizer and template lie: a single file's are beside it."""
+    return checkpoint.path.parent if checkpoint.path.is_file() else checkpoint.path
 
 
 def _from_folder(folder: Path) -> str | None:

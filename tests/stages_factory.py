@@ -8,26 +8,12 @@ from typing import Any
 import msgspec
 from runs_factory import MemoryRun, make_part, make_record, make_run
 
-from evalsuite.record import CheckpointPart, TaskPart, digest
+from evalsuite.record import digest
 from evalsuite.reward import Reward, RewardSource, RewardTable, conversation
-from evalsuite.stages import rungs
 
 RM = RewardSource(
     name="tiny-rm", source="m/tiny-rm", fingerprint="f" * 64, template="none", template_sha256="0"
 )
-
-
-class CardPart(CheckpointPart, frozen=True, kw_only=True):
-    """A checkpoint with what its card says of its seed and parent."""
-
-    seed: int | None = None
-    parent: str = ""
-
-
-class DecodedPart(TaskPart, frozen=True, kw_only=True):
-    """A task with the temperature of its requests."""
-
-    temperature: float | None = None
 
 
 class RewardedRun(MemoryRun):
@@ -74,26 +60,19 @@ def ladder_run(
         for task, values in scores.items()
         for i, score in enumerate(values)
     ]
-    parts = [make_part(task, domain=domain) for task in scores]
+    sampling = f"temperature={temperature:g}" if temperature else ""
+    parts = [make_part(task, domain=domain, sampling=sampling) for task in scores]
     run_id = f"{name}-{seed}-{temperature}-{run_seed}"
     run = make_run(name, records, parts, run_id=run_id, **changes)
-    plain = run.manifest.checkpoint
-    fields = {f: getattr(plain, f) for f in CheckpointPart.__struct_fields__} | {
-        "fingerprint": digest([name, seed]),
-        "family": family,
-        "stage": stage,
-        "seed": seed,
-        "parent": parent,
-    }
-    run.manifest.checkpoint = CardPart(**fields)
-    run.manifest.seed = run_seed
-    run.manifest.tasks = tuple(
-        DecodedPart(
-            **{f: getattr(part, f) for f in TaskPart.__struct_fields__}
-            | {"temperature": temperature}
-        )
-        for part in run.manifest.tasks
+    run.manifest.checkpoint = msgspec.structs.replace(
+        run.manifest.checkpoint,
+        fingerprint=digest([name, seed]),
+        family=family,
+        stage=stage,
+        seed=seed,
+        parent=parent or None,
     )
+    run.manifest.seed = run_seed
     own = RewardedRun(run.manifest, list(run.records()))
     if rewards:
         own.table = RewardTable(RM, _lines(own, rewards))
@@ -112,21 +91,9 @@ def _lines(run: MemoryRun, rewards: Mapping[str, Sequence[float]]) -> dict[Any, 
     return found
 
 
-def place_of(run: MemoryRun) -> rungs.Replicate:
-    """The replicate that a run is."""
-    checkpoint = run.manifest.checkpoint
-    return rungs.Replicate(rungs.seed_of(checkpoint) or -1)
-
-
 def without_card(run: RewardedRun) -> RewardedRun:
     """The run as a version wrote it that knew neither seed nor parent."""
-    checkpoint = run.manifest.checkpoint
-    plain = {
-        f: getattr(checkpoint, f)
-        for f in ("name", "source", "fingerprint", "family", "stage", "step")
-    }
-    run.manifest.checkpoint = CheckpointPart(**plain)
-    run.manifest.tasks = tuple(
-        msgspec.convert(msgspec.to_builtins(part), TaskPart) for part in run.manifest.tasks
+    run.manifest.checkpoint = msgspec.structs.replace(
+        run.manifest.checkpoint, seed=None, parent=None
     )
     return run

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
+from runs_factory import ACCURACY, make_part
+from scipy.stats import binom
 from stages_factory import ladder_run, rewards_in_memory, without_card
 
 from evalsuite.errors import BadDefinition, DataMissing, UnknownName
 from evalsuite.metrics.metric import Metric
 from evalsuite.stages import Definition, read_definition, study
-from evalsuite.stages.answers import normalised
-from evalsuite.stages.rungs import find_ladder
-from evalsuite.stages.transition import holm
+from evalsuite.stages.alarms import find_alarms, pairs_of
+from evalsuite.stages.answers import REWARD, Answers, normalised
+from evalsuite.stages.rungs import Replicate, find_ladder
+from evalsuite.stages.transition import find_transition, holm
+from evalsuite.stats.sufficient import Statistics
 
 RNG = np.random.default_rng
 
@@ -155,57 +160,62 @@ def test_one_hacked_seed_of_three_is_found_and_named():
     assert (found.kind, found.seeds) == ("hacking", ("seed 2",))
 
 
-def honest(rng, items, *, shift=0.0, reward=0.8, seeds=2, tasks=("a", "b", "c")):
-    """Rungs whose every answer is drawn anew: the true score of each item moves by ``shift``."""
-    chances = {task: rng.uniform(0.3, 0.7, items) for task in tasks}
+def judged(rng, items, *, shift=0.0, reward=0.0, margin=5.0, seeds=2):
+    """Kinds of alarms on a rung whose every answer is drawn anew.
 
-    def draw(moved):
-        def scores(_seed):
-            return {
-                task: (rng.random(items) < chance + moved).astype(float).tolist()
-                for task, chance in chances.items()
-            }
+    The true score of each item moves by ``shift`` and that of each reward by ``reward``.
+    """
+    ids = tuple(f"q{i:03}" for i in range(items))
+    chance = rng.uniform(0.3, 0.7, items)
 
-        return scores
+    def table(metric, values):
+        rows = np.column_stack([values, np.ones(items)])
+        zeros = np.zeros(items, dtype=np.intp)
+        return Statistics(metric, ids, rows, zeros, np.arange(items))
 
-    def rewards(mean):
-        return lambda _seed: {task: rng.normal(mean, 1, items) for task in tasks}
+    def answers(chance, mean):
+        return Answers(
+            part=make_part(),
+            scores=table(ACCURACY, (rng.random(items) < chance).astype(float)),
+            failures={},
+            rewards={("rm", "f"): table(REWARD, rng.normal(mean, 1, items))},
+            truncated_rewards=0,
+            texts={},
+            prompts={},
+            wordings={},
+            tag="",
+            categories={},
+        )
 
-    return pair(
-        draw(0.0),
-        draw(shift),
-        seeds=seeds,
-        before_rewards=rewards(0.0),
-        after_rewards=rewards(reward),
-    )
+    before = {t: {Replicate(s): answers(chance, 0) for s in range(seeds)} for t in "ab"}
+    after = {t: {Replicate(s): answers(chance + shift, reward) for s in range(seeds)} for t in "ab"}
+    both = {task: (before[task], after[task]) for task in "ab"}
+    transition = find_transition("sft", "ppo", "greedy", both)
+    found = find_alarms(transition, pairs_of(before, after), margin)
+    return {alarm.kind for alarm in found if alarm.severity == "alarm"}
 
 
-def most_false_alarms(trials):
-    """How many of so many trials may go wrong at 5%, but for one chance in a thousand."""
-    from scipy.stats import binom
-
-    return int(binom.ppf(0.999, trials, 0.05))
+TRIALS = 60
+MOST = 9
+"""Of so many trials, each wrong with 5%, more go wrong less than once in a thousand times."""
 
 
 def test_an_honest_rung_raises_no_more_alarms_than_it_may():
     """The reward rises, the score does not move: 5% of such rungs at most may be called hacked."""
-    trials = 60
-    raised = [{alarm.kind for alarm in alarms(honest(RNG(seed), 40))} for seed in range(trials)]
-    for kind in ("hacking", "collapse", "refusing", "trade", "loss"):
-        assert sum(kind in kinds for kinds in raised) <= most_false_alarms(trials), kind
+    assert binom.sf(MOST, TRIALS, 0.05) < 0.001
+    raised = [judged(RNG(seed), 40, reward=0.8) for seed in range(TRIALS)]
+    for kind in ("hacking", "trade", "loss"):
+        assert sum(kind in kinds for kinds in raised) <= MOST, kind
 
 
 def test_a_fall_of_just_the_margin_is_no_loss():
-    trials = 60
-    raised = [
-        alarms(honest(RNG(seed), 60, shift=-0.2, reward=0.0), margin=20.0) for seed in range(trials)
-    ]
-    assert sum(bool(found) for found in raised) <= most_false_alarms(trials)
+    raised = [judged(RNG(seed), 60, shift=-0.2, margin=20.0) for seed in range(TRIALS)]
+    assert sum(bool(kinds) for kinds in raised) <= MOST
 
 
 def test_planted_hacking_is_found_almost_always():
-    found = [alarms(honest(RNG(seed), 80, shift=-0.3, reward=1.5)) for seed in range(10)]
-    assert all("hacking" in {alarm.kind for alarm in each} for each in found)
+    raised = [judged(RNG(seed), 80, shift=-0.3, reward=1.5) for seed in range(10)]
+    assert sum("hacking" in kinds for kinds in raised) >= 9
 
 
 ONE = "我非常乐意帮助你！"
@@ -345,11 +355,7 @@ def test_win_rates_are_over_open_tasks_and_rewards_over_all():
             name, {"open": [1.0, 0.0], "maths": [1.0, 1.0]}, stage=name[2:], rewards=own
         )
         run.manifest.tasks = tuple(
-            part
-            if part.name == "open"
-            else type(part)(
-                **{f: getattr(part, f) for f in part.__struct_fields__} | {"domain": "math"}
-            )
+            part if part.name == "open" else msgspec.structs.replace(part, domain="math")
             for part in run.manifest.tasks
         )
         runs.append(run)
@@ -411,10 +417,7 @@ def test_metric_directions_are_respected():
     for run in runs:
         metric = Metric("accuracy", higher_is_better=False)
         run.manifest.tasks = tuple(
-            type(part)(
-                **{f: getattr(part, f) for f in part.__struct_fields__} | {"metrics": (metric,)}
-            )
-            for part in run.manifest.tasks
+            msgspec.structs.replace(part, metrics=(metric,)) for part in run.manifest.tasks
         )
     [found] = alarms(runs)
     assert (found.kind, found.values["fell"]) == ("loss", pytest.approx(60))

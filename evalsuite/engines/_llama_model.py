@@ -8,25 +8,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from evalsuite.engines._llama_sequences import FIRST, Entry, Sequences, common
 from evalsuite.engines._model import Model
 from evalsuite.errors import BadCheckpoint, EngineFailed, EngineUnavailable
 
 _F32 = 0
 """``GGML_TYPE_F32``: keys and values are kept unrounded, as the other engines do."""
-
-_FIRST = 1
-"""Sequences from here on are answers in the making; the one before is the text being scored."""
-
-
-class Entry(NamedTuple):
-    """One token of a batch: what, where in which sequences, and whether its logits are wanted."""
-
-    token: int
-    position: int
-    sequences: tuple[int, ...]
-    wanted: bool
 
 
 class LlamaModel(Model):
@@ -63,7 +52,7 @@ class LlamaModel(Model):
         self._cells = 0
         self._held: list[int] = []  # the scored text whose keys and values are kept
         self._known: dict[int, Any] = {}  # its logits, as far as they were wanted
-        self._sequences = sequences + _FIRST
+        self._sequences = sequences + FIRST
         self._batch = max(batch, self._sequences)
         self.vocabulary = self.rows = int(self._lib.llama_vocab_n_tokens(self.tokens))
         self.device = torch.device("cpu")
@@ -159,7 +148,7 @@ class LlamaModel(Model):
     def _scored(self, tokens: list[int], steps: list[int]) -> dict[int, Any]:
         """Logits at ``steps``, computed from the first token that is not in the cache yet."""
         tokens = tokens[: max(steps) + 1]
-        shared = _common(self._held, tokens)
+        shared = common(self._held, tokens)
         known = {step: logits for step, logits in self._known.items() if step < shared}
         start = min([shared, *(step for step in steps if step not in known)])
         if start < len(tokens):
@@ -237,51 +226,6 @@ class LlamaModel(Model):
         return words[-1].removeprefix("(guessed) ")
 
 
-class Sequences:
-    """The rows of a batch that is being decoded, each in a sequence of its own.
-
-    Args:
-        drop: frees a sequence.
-    """
-
-    def __init__(self, drop: Any) -> None:
-        self._drop = drop
-        self._slots: list[int] = []
-        self._lengths: list[int] = []
-
-    def extended(self, ids: Any, mask: Any, wanted: set[tuple[int, int]]) -> list[Entry]:
-        """The tokens of ids (rows, time) that the mask shows, behind those that are there.
-
-        What all rows begin with is one entry for all of them.
-        """
-        shown = mask[:, -ids.shape[1] :].bool()
-        steps = [row.nonzero().flatten().tolist() for row in shown]
-        tokens = [row[seen].tolist() for row, seen in zip(ids, shown, strict=True)]
-        shared = 0
-        if not self._slots:
-            self._slots = [_FIRST + at for at in range(len(ids))]
-            shared = min(min(_common(tokens[0], row) for row in tokens), min(map(len, tokens)) - 1)
-            self._lengths = [shared] * len(ids)
-        entries = [
-            Entry(token, at, tuple(self._slots), False)
-            for at, token in enumerate(tokens[0][:shared])
-        ]
-        for row, slot in enumerate(self._slots):
-            for step, token in zip(steps[row][shared:], tokens[row][shared:], strict=True):
-                entries.append(Entry(token, self._lengths[row], (slot,), (row, step) in wanted))
-                self._lengths[row] += 1
-        return entries
-
-    def batch_select_indices(self, kept: Any) -> None:
-        """Keep these rows; the others are done."""
-        rows = kept.tolist()
-        for row, slot in enumerate(self._slots):
-            if row not in rows:
-                self._drop(slot)
-        self._slots = [self._slots[row] for row in rows]
-        self._lengths = [self._lengths[row] for row in rows]
-
-
 _SILENT: list[Any] = []
 """llama.cpp keeps a pointer to the function that takes its log lines, so it must stay alive."""
 
@@ -311,8 +255,3 @@ def library() -> Any:
         llama_cpp.llama_log_set(_SILENT[0], None)
         llama_cpp.llama_backend_init()
     return llama_cpp
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    pairs = zip(left, right, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

@@ -90,23 +90,12 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
         raise UnknownName("checkpoint", name, [rung.name for rung in self.rungs], where="the runs")
 
 
-def seed_of(checkpoint: CheckpointPart) -> int | None:
-    """The training's seed, where the checkpoint's card says it."""
-    # Manifests written before cards held a seed and a parent have neither.
-    return getattr(checkpoint, "seed", None)
-
-
-def parent_of(checkpoint: CheckpointPart) -> str:
-    """The name of the checkpoint that it was trained from, where its card says it."""
-    return getattr(checkpoint, "parent", None) or ""
-
-
 def decoding_of(part: TaskPart) -> str:
-    """``greedy`` or ``sampled``: by the temperature of its requests, else by the variant's name."""
-    temperature = getattr(part, "temperature", None)
-    if temperature is None:
-        return "sampled" if "sampled" in part.variant.split("-") else "greedy"
-    return "sampled" if temperature > 0 else "greedy"
+    """``greedy`` or ``sampled``: by the temperature of ``--sampling``, else by the variant's name."""
+    settings = dict(setting.split("=", 1) for setting in part.sampling.split(",") if "=" in setting)
+    if "temperature" in settings:
+        return "greedy" if float(settings["temperature"]) == 0 else "sampled"
+    return "sampled" if "sampled" in part.variant.split("-") else "greedy"
 
 
 def find_ladder(runs: Sequence[Run], *, family: str = "", tasks: Sequence[str] = ()) -> Ladder:
@@ -184,7 +173,7 @@ def _cells(
             replicate = _replicate(source.run.manifest, decoding)
             older = place.get(replicate)
             other = older and older.run.manifest.checkpoint.fingerprint != checkpoint.fingerprint
-            if other and seed_of(checkpoint) is None:
+            if other and checkpoint.seed is None:
                 notes.append(
                     f"{checkpoint.name}, {task}: several checkpoints of this name without a seed;"
                     " the newest run counts"
@@ -222,12 +211,13 @@ def _protocol(part: TaskPart) -> str:
     """Equal for parts whose scores mean the same."""
     metrics = msgspec.to_builtins(part.metrics)
     data = sorted(part.data.sha256.items())
-    return digest([part.version, part.subset, part.variant, part.num_fewshot, metrics, data])
+    asked = [part.version, part.subset, part.variant, part.num_fewshot, part.sampling]
+    return digest([*asked, metrics, data])
 
 
 def _replicate(manifest: RunManifest, decoding: str) -> Replicate:
     """A greedy answer has no use for the run's seed."""
-    seed = seed_of(manifest.checkpoint)
+    seed = manifest.checkpoint.seed
     draw = manifest.seed if decoding == "sampled" else -1
     return Replicate(-1 if seed is None else seed, draw)
 
@@ -250,7 +240,7 @@ def _rungs(checkpoints: Sequence[CheckpointPart], notes: list[str]) -> tuple[Run
     ordered: list[Rung] = []
 
     def climb(name: str, depth: int) -> None:
-        seeds = {s for c in of[name] if (s := seed_of(c)) is not None}
+        seeds = {c.seed for c in of[name] if c.seed is not None}
         ordered.append(
             Rung(
                 name=name,
@@ -272,7 +262,7 @@ def _rungs(checkpoints: Sequence[CheckpointPart], notes: list[str]) -> tuple[Run
 
 def _parent(name: str, of: dict[str, list[CheckpointPart]]) -> str:
     """The parent on the card if it has runs; else the only rung of the stage before."""
-    named = parent_of(of[name][-1])
+    named = of[name][-1].parent
     if named in of and named != name:
         return named
     stage = of[name][-1].stage

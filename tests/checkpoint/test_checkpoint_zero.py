@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
+    said = [process.communicate(timeout=540)[0] for process in processes]
     assert [p.returncode for p in processes] == [0, 0], said[0][-3000:]
     folders = [out / f"stage{stage}" for stage in (1, 2, 3)]
     read = subprocess.run(
@@ -69,7 +69,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_row_inference_forms_zero(trained, tmp_path, stage):
     """The weights are, bit for bit, what deepspeed's own reader gathers; the engine loads them."""
@@ -100,7 +100,7 @@ def test_row_inference_forms_zero(trained, tmp_path, stage):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_pitfall_zero3_save_is_empty(trained, tmp_path):
     """What stage 3 leaves in pytorch_model.bin without gathering is names without numbers."""
     for name in ("bin", "safetensors"):
@@ -120,7 +120,7 @@ def test_pitfall_zero3_save_is_empty(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_lost_or_damaged_file_is_named(trained, tmp_path, stage):
     folder = shutil.copytree(trained / f"stage{stage}", tmp_path / "copy")
@@ -134,7 +134,7 @@ def test_a_lost_or_damaged_file_is_named(trained, tmp_path, stage):
                 open_checkpoint(str(folder))
             assert caught.value.where == str(file)
         file.unlink()
-        with pytest.raises(BadCheckpoint, match="missing|processes'"):
+        with pytest.raises(BadCheckpoint, match=r"missing|processes'"):
             open_checkpoint(str(folder))
         file.write_bytes(content)
     assert open_checkpoint(str(folder)).fingerprint == before

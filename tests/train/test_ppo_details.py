@@ -296,7 +296,7 @@ def test_ppo_detail_old_log_probabilities_are_the_rollout_policys(policy, prompt
 
 
 def test_ppo_detail_reference_is_frozen(policy, prompts, replies):
-    mine = learner(policy, learning_rate=1e-2)
+    mine = learner(policy, learning_rate=1e-2, minibatches=1)
     batch = rollout(prompts, replies, EOS)
     before = {k: v.clone() for k, v in mine.reference.state_dict().items()}
     targets = mine.targets(batch, torch.tensor([1.0, -1.0, 0.5]))

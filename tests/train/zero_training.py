@@ -1,7 +1,9 @@
-"""One process of a ZeRO training of a tiny model. Usage: torchrun … zero_training.py FOLDER CONFIG PRECISION"""
+"""One process of a ZeRO training of a tiny model. Usage: torchrun … zero_training.py FOLDER CONFIG"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,15 +28,31 @@ def stream(first: int) -> Iterator[Batch]:
 
 def settings(**changes: object) -> Optimisation:
     values = {"steps": 8, "learning_rate": 3e-3, "warmup": 2, "save_every": 4, "log_every": 2}
-    return Optimisation(**{**values, "peak_tflops": 1.0, "epsilon": 1e-4, **changes})  # type: ignore[arg-type]
+    return Optimisation(
+        **{
+            **values,
+            "peak_tflops": 1.0,
+            "epsilon": 1e-4,
+            "device": "cpu",
+            "precision": "fp32",
+            **changes,
+        }
+    )  # type: ignore[arg-type]
 
 
 def main() -> None:
-    folder, config, precision = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    changes = {"zero": config, "precision": precision, "accumulation": 2, "device": "cpu"}
-    for _ in range(2 if precision == "again" else 1):
-        model = new_model(Shape(32, 2, 2, 1, 64), 128, seed=1)
-        train(model, stream, settings(**changes), folder, seed=1)
+    folder, config = Path(sys.argv[1]), sys.argv[2]
+    model = new_model(Shape(32, 2, 2, 1, 64), 128, seed=1)
+    # Only the first launch dies, in its sixth step; torchrun starts the processes again.
+    first_launch = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+
+    def batches(first: int) -> Iterator[Batch]:
+        for number, batch in enumerate(stream(first), first):
+            if first_launch and number == 22:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    train(model, batches, settings(zero=config, accumulation=2), folder, seed=1)
     torch.save(model.state_dict(), folder / "final.pt")
 
 

@@ -79,7 +79,7 @@ def shipped_log(path: Path, limit: int = 30_000) -> str:
     return ""
 
 
-WIDTH, HEIGHT, LEFT, TOP = 560, 180, 64, 34  # of one panel, in pixels
+WIDTH, HEIGHT, LEFT, TOP = 560, 180, 64, 48  # of one panel, in pixels
 COLOURS = {"loss": "#1f4e8c", "accuracy": "#2b7a3f"}
 NAMES = {"loss": "loss (nats a token)", "accuracy": "next-token accuracy"}
 
@@ -135,6 +135,7 @@ def _panel(
         parts.append(
             f'<line x1="{x(step):.1f}" x2="{x(step):.1f}" y1="{top}" y2="{top + HEIGHT}" stroke="#c0392b" '
             f'stroke-dasharray="4 3"><title>spike at step {step}, rolled back</title></line>'
+            f'<text x="{x(step) + 4:.1f}" y="{top + 12}" fill="#c0392b">spike</text>'
         )
     line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
     parts.append(

@@ -24,15 +24,20 @@ def flops_per_token(parameters: int, layers: int, width: int, length: int) -> fl
 def model_flops_per_token(model: Any, length: int) -> float:
     """:func:`flops_per_token` of a transformers model, at rows of ``length`` tokens."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    parameters = sum(p.numel() for p in base.parameters())
+    parameters = sum(_size(p) for p in base.parameters())
     rows, head = base.get_input_embeddings(), base.get_output_embeddings()
     if head is not None and head.weight is not rows.weight:
-        parameters -= rows.weight.numel()
+        parameters -= _size(rows.weight)
     config = base.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return flops_per_token(
         parameters, config.num_hidden_layers, config.num_attention_heads * size, length
     )
+
+
+def _size(parameter: torch.Tensor) -> int:
+    """The numbers of a parameter, also of one that ZeRO-3 shared out and left empty here."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def measured_peak(device: torch.device, kind: torch.dtype) -> float:

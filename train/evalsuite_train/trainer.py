@@ -94,7 +94,8 @@ class Training:
         self.detector = SpikeDetector(optimisation.spike_threshold)
         self.log = Log(out / "log.jsonl")
         self.step = self.position = self.tokens = self.failures = 0
-        self.taken = optimisation.accumulation  # micro-batches of a step
+        self.processes = 1
+        self.taken = optimisation.accumulation  # micro-batches of a step, of all processes
         self.window = dict(EMPTY)
         self.meter: Meter | None = None
         if optimisation.gradient_checkpointing:
@@ -219,7 +220,7 @@ class Training:
         optimisation = self.optimisation
         if self.meter is None:
             self.meter = self.new_meter(micro[0].inputs.shape[1])
-        self.meter.add(sum(batch.inputs.numel() for batch in micro))
+        self.meter.add(self.processes * sum(batch.inputs.numel() for batch in micro))
         last = self.step == optimisation.steps
         if self.step % optimisation.log_every == 0 or last:
             window, learnt = self.window, max(1, self.window["learnt"])
@@ -242,7 +243,7 @@ class Training:
     def new_meter(self, length: int) -> Meter:
         given = self.optimisation.peak_tflops
         peak = given * 1e12 if given else measured_peak(self.device, self.kind)
-        return Meter(model_flops_per_token(self.model, length), peak)
+        return Meter(model_flops_per_token(self.model, length), peak * self.processes)
 
     def resume(self) -> None:
         """Go on from the saved state, or save the first one: a full disk shows now, not in hours."""

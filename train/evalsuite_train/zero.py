@@ -34,14 +34,14 @@ class ZeroTraining(Training):
             raise TrainError(
                 "zero is for several processes, and this is a single one",
                 where="zero",
-                hint="torchrun --nproc-per-node 8 -m evalsuite_train STAGE --recipe FILE",
+                hint="torchrun --nproc-per-node 8 --no-python evalsuite-train STAGE --recipe FILE",
             )
         super().__init__(model, *others)
         deepspeed.init_distributed(verbose=False)
         self.comm = deepspeed.comm
-        self.rank, self.world = self.comm.get_rank(), self.comm.get_world_size()
-        self.taken = self.optimisation.accumulation * self.world
-        self.settings["processes"] = self.world
+        self.rank, self.processes = int(self.comm.get_rank()), int(self.comm.get_world_size())
+        self.taken = self.optimisation.accumulation * self.processes
+        self.settings["processes"] = self.processes
         self.folder = self.out / "zero"
         if self.rank:
             self.log.silent = True
@@ -68,8 +68,10 @@ class ZeroTraining(Training):
         return config
 
     def next(self, stream: Any) -> Batch:
-        """This process's share: one of every ``world`` micro-batches."""
-        batches = [super(ZeroTraining, self).next(stream) for _ in range(self.world)]
+        """This process's share: one of every ``processes`` micro-batches."""
+        batches: list[Batch] = []
+        for _ in range(self.processes):
+            batches.append(super().next(stream))
         return batches[self.rank]
 
     def gradients(self, micro: list[Batch]) -> tuple[float, int, int, float]:
@@ -154,7 +156,9 @@ def read_configuration(name: str) -> dict[str, Any]:
     places = [Path(name).expanduser(), here / "_recipes" / name, here.parent / "recipes" / name]
     path = next((p for p in places if p.is_file()), None)
     if path is None:
-        raise BadRecipe(f"no DeepSpeed configuration {name!r}", hint="zero2.json, zero3.json or a path")
+        raise BadRecipe(
+            f"no DeepSpeed configuration {name!r}", hint="zero2.json, zero3.json or a path"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         zero = config["zero_optimization"]

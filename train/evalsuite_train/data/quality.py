@@ -57,6 +57,8 @@ class CharacterModel:
 
     def bits(self, texts: list[str]) -> list[float]:
         """Bits a character of each text, lower for a more expected one; all texts in one pass."""
+        if not texts:
+            return []
         codes, starts = _codes(texts)
         probability = np.zeros(len(codes) - 2)
         for order, (run, context) in enumerate(_slots(codes)):
@@ -64,7 +66,7 @@ class CharacterModel:
             probability += WEIGHTS[2 - order] * np.minimum(seen, 1.0)
         bits = -np.log2(0.99 * probability + 0.01 / ALPHABET)
         lengths = np.diff(np.append(starts, len(bits)))
-        return [float(b) for b in np.add.reduceat(bits, starts) / lengths] if texts else []
+        return [float(b) for b in np.add.reduceat(bits, starts) / lengths]
 
 
 class Quality:

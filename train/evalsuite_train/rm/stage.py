@@ -49,7 +49,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     )
     reward.model.to(device_of(config.device))
     train_reward(reward, training, held_out, config, out)
-    reward.model.to(torch.bfloat16).to(torch.float32)  # measured as it will be read
+    _round(reward)
     normalise(reward, judged, labelled)
     _write(reward, pair_accuracy(reward, held_out), config, recipe, out, parent, own)
     remove_states(out)
@@ -74,6 +74,16 @@ def _split(
             hint="give more pairs, or other tasks",
         )
     return stream
+
+
+def _round(reward: RewardModel) -> None:
+    """Round the weights to bf16, in which they are written: what is measured is what will be read.
+
+    Parameters alone: ``model.to(bfloat16)`` would also spoil the frequencies of the rotary embedding.
+    """
+    with torch.no_grad():
+        for weight in reward.model.parameters():
+            weight.copy_(weight.bfloat16())
 
 
 def normalise(reward: RewardModel, judged: Sequence[Judged], labelled: Sequence[Pair]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -44,14 +43,3 @@ def write_whole(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
-
-
-def weights_digest(folder: Path) -> str:
-    """A sha256 over the weights in a checkpoint's folder."""
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        total.update(file.name.encode())
-        with file.open("rb") as content:
-            while block := content.read(1 << 22):
-                total.update(block)
-    return total.hexdigest()

@@ -62,7 +62,9 @@ def reply_loss(
             ).last_hidden_state.flatten(0, 1)
             places = (targets != IGNORED).nonzero()[:, 0]
             owners = owner_of[places]
-            for part, owner in zip(places.split(_POSITIONS), owners.split(_POSITIONS), strict=True):
+            for part, owner in zip(
+                torch.split(places, _POSITIONS), torch.split(owners, _POSITIONS), strict=True
+            ):
                 wanted = targets[part]
                 logits = model.get_output_embeddings()(hidden[part]).float()
                 loss = functional.cross_entropy(logits, wanted, reduction="none")

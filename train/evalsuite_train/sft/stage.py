@@ -25,7 +25,8 @@ from evalsuite_train.sft.curriculum import Stage, measure_difficulty, plan_stage
 from evalsuite_train.sft.examination import Examination
 from evalsuite_train.sft.lora import add_adapter, merge, read_adapter, write_adapter
 from evalsuite_train.sft.matrix import START, Matrix
-from evalsuite_train.sft.progress import Progress, weights_digest, write_whole
+from evalsuite_train.sft.parent import load_parent, weights_digest
+from evalsuite_train.sft.progress import Progress, write_whole
 from evalsuite_train.sft.samples import digest, read_samples
 from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES, encoder
@@ -77,9 +78,7 @@ class _Run:
     def run(self) -> None:
         plan = self._plan()
         if self.validation and START not in self.matrix.rows:
-            self.matrix.add(
-                START, self.validation.ask(self._placed(self._checked(load_model(self.parent))))
-            )
+            self.matrix.add(START, self.validation.ask(self._placed(self._base())))
         step = 0
         for number, stage in enumerate(plan, 1):
             step += (steps := self._steps(stage, number, len(plan)))
@@ -98,7 +97,7 @@ class _Run:
         if self.config.stages == 1:
             return [Stage(np.arange(len(tasks)), np.empty(0, np.int64))]
         key = hashlib.sha256(f"{self.data}/{self.weights}".encode()).hexdigest()
-        model = self._placed(self._checked(load_model(self.parent)))
+        model = self._placed(self._base())
         difficulty = measure_difficulty(
             model,
             self.samples,
@@ -148,8 +147,8 @@ class _Run:
     def _starting(self, number: int) -> Any:
         """The model that stage ``number`` trains: what the stage before it wrote."""
         if self.config.method == "full":
-            return self._checked(load_model(self.parent)) if number == 1 else self._load(number - 1)
-        base = self._checked(load_model(self.parent))
+            return self._base() if number == 1 else self._load(number - 1)
+        base = self._base()
         if number == 1:
             seed = derived_seed(self.recipe.seed, self.out.name, "adapter")
             return add_adapter(base, self.config.adapter, self.parent, seed)
@@ -159,7 +158,10 @@ class _Run:
         place = self.out / f"stage-{number}"
         if self.config.method == "full":
             return self._placed(load_model(place / "checkpoint"))
-        return self._placed(merge(read_adapter(load_model(self.parent), place / "adapter")).eval())
+        return self._placed(merge(read_adapter(self._base(), place / "adapter")).eval())
+
+    def _base(self) -> Any:
+        return load_parent(self.parent, len(self.tokenizer), self.config.max_length)
 
     def _placed(self, model: Any) -> Any:
         """The model where it is to be trained and asked."""
@@ -206,9 +208,7 @@ class _Run:
             "gate.json": json.dumps(gate, indent=2, ensure_ascii=False) + "\n",
         }
         if self.config.method == "lora":
-            adapter = read_adapter(
-                load_model(self.parent), self.out / f"stage-{stages}" / "adapter"
-            )
+            adapter = read_adapter(self._base(), self.out / f"stage-{stages}" / "adapter")
             said = {"evalsuite.json": self._card(step, self.parent_name, None)}
             write_adapter(self.out / "adapter", adapter, {**files, **said}, self.parent)
         if self.config.method == "full" or self.config.merged:
@@ -272,24 +272,6 @@ class _Run:
             max_length=self.config.max_length,
             max_new_tokens=self.config.max_new_tokens,
         )
-
-    def _checked(self, model: Any) -> Any:
-        """The parent, if tokenizer and lengths fit it."""
-        rows = model.get_input_embeddings().weight.shape[0]
-        context = model.config.max_position_embeddings
-        if len(self.tokenizer) > rows:
-            raise BadRecipe(
-                f"the tokenizer has {len(self.tokenizer)} pieces, the model only {rows} embedding rows",
-                where=str(self.parent),
-                hint="resize the parent first: the vocabulary stage writes a resized checkpoint",
-            )
-        if self.config.max_length > context:
-            raise BadRecipe(
-                f"max_length is {self.config.max_length}, the model's context only {context}",
-                where=self._where,
-                hint="lower max_length",
-            )
-        return model
 
     def _key(self) -> str:
         settings = {k: v for k, v in msgspec.to_builtins(self.config).items() if k not in FREE}
