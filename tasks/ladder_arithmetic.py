@@ -19,7 +19,7 @@ class Arithmetic(Instructions):
     meta = TaskMeta(
         name="ladder_arithmetic",
         title="Small word problems",
-        description="Word problems of one or two steps with numbers up to forty; the final number counts",
+        description="Word problems of one or two steps with numbers up to twenty; the final number counts",
         languages=("zh", "en"),
         domain="math",
         licence="Apache-2.0",

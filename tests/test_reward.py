@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -161,6 +162,30 @@ def test_what_is_no_reward_model_is_refused(tmp_path, kind, words):
         TransformersReward(str(folder), device="cpu")
 
 
+def changed(rm, folder, **entries):
+    shutil.copytree(rm, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | entries))
+    return folder
+
+
+def test_the_configuration_may_normalise(tmp_path, rm, model):
+    other = changed(rm, tmp_path / "rm", reward_offset=2.0, reward_scale=0.5)
+    [(_, raw)] = model.score([("a", "b", True)])
+    [(_, normal)] = TransformersReward(str(other), device="cpu").score([("a", "b", True)])
+    assert normal == pytest.approx((raw - 2.0) / 0.5)
+    broken = changed(rm, tmp_path / "broken", reward_scale=0)
+    with pytest.raises(BadCheckpoint, match="reward_scale 0"):
+        TransformersReward(str(broken), device="cpu")
+
+
+def test_a_template_that_is_named_and_not_there_is_missed(tmp_path, rm):
+    other = changed(rm, tmp_path / "rm", reward_template="rm")
+    (other / "chat_template.jinja").unlink()
+    with pytest.raises(BadCheckpoint, match=r"write it there as chat_template\.jinja"):
+        TransformersReward(str(other), device="cpu")
+
+
 def test_rewards_stand_beside_the_records(tmp_path):
     run = a_run(tmp_path, ["abc", "a", ""])
     file = reward_run(run, lengths, SOURCE)
@@ -255,18 +280,15 @@ def test_faults_are_named(tmp_path):
 
 def test_the_command_line(tmp_path, rm):
     run = a_run(tmp_path, ["abc", "a"])
-
-    def call(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "evalsuite", "reward", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            timeout=300,
-            check=False,
-        )
-
-    done = call(run.path, "--rm", rm, "--device", "cpu")
+    arguments = [run.path, "--rm", rm, "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "evalsuite", "reward", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "2/2 answers" in done.stderr
     [table] = read_rewards(run)
@@ -274,6 +296,3 @@ def test_the_command_line(tmp_path, rm):
     assert table.rewards["quiz", "q0"].reward == pytest.approx(
         by_hand(rm, "[user] 0+0=? [assistant] abc", end=True), abs=1e-5
     )
-    refused = call(run.path, "--rm", tmp_path / "none")
-    assert refused.returncode == 2
-    assert "E121" in refused.stderr

@@ -35,7 +35,8 @@ class _Row(msgspec.Struct):
 class TransformersReward:
     """A folder of ``…ForSequenceClassification`` with one label, opened for scoring.
 
-    Computed in float32 on a processor and in the checkpoint's own precision elsewhere.
+    Computed in float32 on a processor and in the checkpoint's own precision elsewhere. A configuration
+    may hold ``reward_offset`` and ``reward_scale``, such as mean and deviation over SFT's replies.
 
     Args:
         source: a checkpoint folder or hub id.
@@ -49,6 +50,7 @@ class TransformersReward:
         self.checkpoint = open_checkpoint(source)
         _require_reward_model(self.checkpoint)
         self.template: ChatTemplate | None = resolve_template(self.checkpoint)
+        self._offset, self._scale = _normalisation(self.checkpoint, self.template)
         self._device = choose_device(device)
         self._tokens = Tokens(self.checkpoint)
         self._model = _load(self.checkpoint, self._device)
@@ -117,7 +119,7 @@ class TransformersReward:
         budget = Budget(_BATCH_TOKENS)
         for batch in batches(rows, lambda row: len(row.ids), budget):
             for row, reward in attempt(batch, self._rewards, budget):
-                yield row.index, _finite(reward)
+                yield row.index, self._normalised(reward)
 
     def _rewards(self, batch: list[_Row]) -> Iterator[tuple[_Row, float]]:
         import torch
@@ -139,6 +141,13 @@ class TransformersReward:
         for row, value in zip(batch, values, strict=True):
             yield row, value
 
+    def _normalised(self, output: float | Failure) -> float | Failure:
+        if isinstance(output, Failure):
+            return output
+        if not math.isfinite(output):
+            return Failure("engine_failed", f"the model's output is {output}")
+        return (output - self._offset) / self._scale
+
     def _unreadable(self, ids: Ids) -> Failure | None:
         context = self.checkpoint.context
         if not ids:
@@ -151,10 +160,29 @@ class TransformersReward:
         return None
 
 
-def _finite(reward: float | Failure) -> float | Failure:
-    if isinstance(reward, Failure) or math.isfinite(reward):
-        return reward
-    return Failure("engine_failed", f"the reward is {reward}")
+def _normalisation(checkpoint: Checkpoint, template: ChatTemplate | None) -> tuple[float, float]:
+    """``reward_offset`` and ``reward_scale`` of the configuration; a reward is (output − offset)/scale.
+
+    Raises:
+        BadCheckpoint: they are no numbers, or the configuration names a template of the model's own
+            (``reward_template``) and the folder does not hold it: plain text would mislead it.
+    """
+    config = checkpoint.config
+    if template is None and config.get("reward_template"):
+        raise BadCheckpoint(
+            f"its own template {config['reward_template']!r} is not in the folder",
+            where=checkpoint.source,
+            hint="write it there as chat_template.jinja, or name a built-in one on the card",
+        )
+    offset, scale = config.get("reward_offset", 0.0), config.get("reward_scale", 1.0)
+    numbers = all(isinstance(n, (int, float)) and math.isfinite(n) for n in (offset, scale))
+    if not numbers or scale <= 0:
+        raise BadCheckpoint(
+            f"reward_offset {offset!r} and reward_scale {scale!r} do not normalise a reward",
+            where=str(checkpoint.path / "config.json"),
+            hint="give a number and a positive number, or leave both out",
+        )
+    return float(offset), float(scale)
 
 
 def _require_reward_model(checkpoint: Checkpoint) -> None:

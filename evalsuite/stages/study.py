@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 
 import msgspec
 
-import evalsuite
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval
 from evalsuite.stages.alarms import Alarm, find_alarms, pairs_of
@@ -150,7 +150,7 @@ def study(runs: Sequence[Run], definition: Definition | None = None) -> Stages:
         samples=tuple(shown_pairs(ladder, compared)) if len(compared) == 2 else (),
         runs=tuple(_run_lines(ladder)),
         notes=ladder.notes,
-        evalsuite=evalsuite.__version__,
+        evalsuite=version("evalsuite"),
     )
 
 

@@ -315,7 +315,7 @@ apply_delta(*map(Path, sys.argv[1:]))
 
 
 def test_killed_while_applying_leaves_nothing_half_written(large, tmp_path):
-    base, target, delta = large / "big" / "base", large / "big" / "target", tmp_path / "delta"
+    base, target, delta = large / "small" / "base", large / "small" / "target", tmp_path / "delta"
     out = tmp_path / "out"
     make_delta(base, target, delta)
     process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -103,7 +104,7 @@ def test_numbers_of_the_document_are_those_of_the_study(stages):
     assert "(ladder.svg)" in document
     assert "evalsuite run --model models/t-sft" in document
     rows = [line for line in document.splitlines() if line.startswith("|")]
-    for head, rule in zip(rows, rows[1:], strict=False):
+    for head, rule in itertools.pairwise(rows):
         if set(rule) <= set("|-"):
             assert head.count("|") == rule.count("|")
 

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,17 +36,21 @@ HAN = [chr(code) for code in range(0x4E00, 0x9F00)]
 
 
 def zh_document(rng: random.Random) -> str:
-    sentence = (
-        lambda: f"{rng.choice(ZH)}里的{rng.choice(ZH)}{rng.choice(ZH_VERBS)}了{rng.choice(ZH)}，{rng.choice(ZH)}和{rng.choice(ZH)}也{rng.choice(ZH_VERBS)}{rng.choice(ZH)}。"
+    a, b, c, d, e, f = ([rng.choice(ZH) for _ in range(8)] for _ in range(6))
+    v, w = ([rng.choice(ZH_VERBS) for _ in range(8)] for _ in range(2))
+    count = rng.randrange(4, 8)
+    return "".join(
+        f"{a[i]}里的{b[i]}{v[i]}了{c[i]}，{d[i]}和{e[i]}也{w[i]}{f[i]}。" for i in range(count)
     )
-    return "".join(sentence() for _ in range(rng.randrange(4, 8)))
 
 
 def en_document(rng: random.Random) -> str:
-    sentence = (
-        lambda: f"The {rng.choice(EN)} near the {rng.choice(EN)} {rng.choice(EN_VERBS)} a {rng.choice(EN)}, and the {rng.choice(EN)} {rng.choice(EN_VERBS)} every {rng.choice(EN)}."
+    a, b, c, d, e = ([rng.choice(EN) for _ in range(8)] for _ in range(5))
+    v, w = ([rng.choice(EN_VERBS) for _ in range(8)] for _ in range(2))
+    return " ".join(
+        f"The {a[i]} near the {b[i]} {v[i]} a {c[i]}, and the {d[i]} {w[i]} every {e[i]}."
+        for i in range(rng.randrange(4, 8))
     )
-    return " ".join(sentence() for _ in range(rng.randrange(4, 8)))
 
 
 def edited(text: str, rng: random.Random) -> str:
@@ -81,8 +86,18 @@ def boilerplate(rng: random.Random) -> str:
 
 
 def toxic(rng: random.Random) -> str:
-    zh = ["本站推荐赌博网站高额返利", "出售冰 毒，量大从优", "专业代*开*发*票，电话联系", "最新色\u200b情直播资源", "网上赌场注册送彩金"]
-    en = ["Best online CASINO with huge rewards", "You are a piece of shit and a liar", "Buy ｃｏｃａｉｎｅ here, buy cocaine cheap"]
+    zh = [
+        "本站推荐赌博网站高额返利",
+        "出售冰 毒，量大从优",
+        "专业代*开*发*票，电话联系",
+        "最新色\u200b情直播资源",
+        "网上赌场注册送彩金",
+    ]
+    en = [
+        "Best online CASINO with huge rewards",
+        "You are a piece of shit and a liar",
+        "Buy ｃｏｃａｉｎｅ here, buy cocaine cheap",
+    ]
     if rng.random() < 0.5:
         return zh_document(rng) + rng.choice(zh) + "。" + zh_document(rng)
     return en_document(rng) + " " + rng.choice(en) + ". " + en_document(rng)
@@ -95,7 +110,9 @@ def gibberish(rng: random.Random) -> str:
     if kind == 0:
         return "".join(rng.choice(HAN) for _ in range(120))
     if kind == 1:
-        return " ".join("".join(rng.choice("bcdfghjklmnpqrstvwxz") for _ in range(7)) for _ in range(30))
+        return " ".join(
+            "".join(rng.choice("bcdfghjklmnpqrstvwxz") for _ in range(7)) for _ in range(30)
+        )
     return "".join(rng.choice("#@!%&*()=+~<>/|0123456789") for _ in range(150)) + "价格"
 
 
@@ -103,8 +120,14 @@ def planted_corpus(path: Path, seed: int = 5) -> dict[str, int]:
     """1,000 good documents and 380 bad ones in random order, copies after their originals."""
     rng = random.Random(seed)
     good = [(zh_document if i % 2 else en_document)(rng) for i in range(1000)]
-    harmless = ["我们要拒绝高利贷，保护好自己。", "The heroine of the novel went home. "]  # hold 高利贷 and heroin
-    rows = [(rng.random(), text + (rng.choice(harmless) if i % 10 == 0 else ""), "good") for i, text in enumerate(good)]
+    harmless = [
+        "我们要拒绝高利贷，保护好自己。",
+        "The heroine of the novel went home. ",
+    ]  # hold 高利贷 and heroin
+    rows = [
+        (rng.random(), text + (rng.choice(harmless) if i % 10 == 0 else ""), "good")
+        for i, text in enumerate(good)
+    ]
     originals = rng.sample(rows, 200)
     for index, (place, text, _) in enumerate(originals):
         if index < 100:
@@ -135,7 +158,11 @@ def run(folder: Path, **data) -> Path:
 
 
 def rows_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+    return [
+        json.loads(line)
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_bytes().splitlines()
+    ]
 
 
 def ledger_of(out: Path) -> list[Entry]:
@@ -148,12 +175,17 @@ def test_row_data_pipeline(tmp_path):
     out = run(tmp_path, sources=[{"path": "web.jsonl"}])
 
     entries = ledger_of(out)
-    assert [e.step for e in entries] == "read clean exact near quality buckets rules sensitive mixture".split()
-    for before, after in zip(entries, entries[1:], strict=False):
+    assert [
+        e.step for e in entries
+    ] == "read clean exact near quality buckets rules sensitive mixture".split()
+    for before, after in pairwise(entries):
         assert after.given == before.kept
     for entry in entries:
         assert entry.given == entry.kept + sum(entry.dropped.values())
-        assert all(len(where) <= 5 and where[0].startswith("web.jsonl:") for where in entry.examples.values())
+        assert all(
+            len(where) <= 5 and where[0].startswith("web.jsonl:")
+            for where in entry.examples.values()
+        )
     assert entries[0].given == sum(planted.values())
     assert entries[0].labels == planted
 
@@ -163,7 +195,12 @@ def test_row_data_pipeline(tmp_path):
     assert set(kept[0]) == {"text", "source", "language"}
     assert len({row["text"] for row in kept}) == len(kept)
 
-    found = {f.label: f for f in msgspec.json.decode((out / "evaluation.json").read_bytes(), type=Evaluation).planted}
+    found = {
+        f.label: f
+        for f in msgspec.json.decode(
+            (out / "evaluation.json").read_bytes(), type=Evaluation
+        ).planted
+    }
     bars = {  # recall, precision
         "duplicate": (1.0, 0.99),
         "near-duplicate": (0.95, 0.99),
@@ -183,8 +220,12 @@ def test_row_data_pipeline(tmp_path):
 def test_row_data_mixture(tmp_path, capsys):
     """The mixture by source and language is what is in the shards, and weights draw more or less of a source."""
     rng = random.Random(1)
-    (tmp_path / "zh.txt").write_text("\n".join(zh_document(rng) for _ in range(400)), encoding="utf-8")
-    (tmp_path / "en.txt").write_text("\n".join(en_document(rng) for _ in range(400)), encoding="utf-8")
+    (tmp_path / "zh.txt").write_text(
+        "\n".join(zh_document(rng) for _ in range(400)), encoding="utf-8"
+    )
+    (tmp_path / "en.txt").write_text(
+        "\n".join(en_document(rng) for _ in range(400)), encoding="utf-8"
+    )
     both = [zh_document(rng) for _ in range(30)] + [en_document(rng) for _ in range(20)]
     (tmp_path / "mixed.txt").write_text("\n".join(both), encoding="utf-8")
     sources = [
@@ -194,9 +235,13 @@ def test_row_data_mixture(tmp_path, capsys):
     ]
     out = run(tmp_path, sources=sources, lowest_score=0.0)
     kept = rows_of(out / "documents")
-    shares = {(s["source"], s["language"]): s for s in json.loads((out / "mixture.json").read_bytes())}
+    shares = {
+        (s["source"], s["language"]): s for s in json.loads((out / "mixture.json").read_bytes())
+    }
     for (source, language), share in shares.items():
-        own = [row["text"] for row in kept if (row["source"], row["language"]) == (source, language)]
+        own = [
+            row["text"] for row in kept if (row["source"], row["language"]) == (source, language)
+        ]
         assert share["records"] == len(own)
         assert share["characters"] == sum(map(len, own))
     assert shares["mixed", "zh"]["records"] == 30
@@ -219,17 +264,27 @@ def test_row_data_mixture(tmp_path, capsys):
 
 
 def test_conversations_pass_through_with_system_task_and_turns(tmp_path):
-    turns = [{"from": "human", "value": "水的沸点是多少？"}, {"from": "yayi", "value": "<b>100</b>\u200b 摄氏度"}]
+    turns = [
+        {"from": "human", "value": "水的沸点是多少？"},
+        {"from": "yayi", "value": "<b>100</b>\u200b 摄氏度"},
+    ]
     row = {"system": "你是助手。", "task": "facts", "conversations": turns}
     (tmp_path / "c.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     (tmp_path / "p.csv").write_text("input,target\n2+3=?,B\n", encoding="utf-8")
-    out = run(tmp_path, sources=[{"path": "c.jsonl"}, {"path": "p.csv", "task": "sums"}], lowest_score=0.0)
+    out = run(
+        tmp_path, sources=[{"path": "c.jsonl"}, {"path": "p.csv", "task": "sums"}], lowest_score=0.0
+    )
     first, second = rows_of(out / "conversations")
     assert first["system"] == "你是助手。"
     assert first["task"] == "facts"
-    assert first["conversations"][1] == {"from": "assistant", "value": "<b>100</b> 摄氏度"}, "markup may be the answer"
+    assert first["conversations"][1] == {"from": "assistant", "value": "<b>100</b> 摄氏度"}, (
+        "markup may be the answer"
+    )
     assert second["task"] == "sums"
-    assert second["conversations"] == [{"from": "human", "value": "2+3=?"}, {"from": "assistant", "value": "B"}]
+    assert second["conversations"] == [
+        {"from": "human", "value": "2+3=?"},
+        {"from": "assistant", "value": "B"},
+    ]
     assert not (out / "documents").exists()
 
 
@@ -280,7 +335,7 @@ def test_a_changed_shard_is_noticed(tmp_path, monkeypatch):
             run(tmp_path, sources=[{"path": "web.jsonl"}])
     shard = next((tmp_path / "data" / "steps").glob("*buckets/part-00000.jsonl"))
     shard.write_bytes(b"".join(shard.read_bytes().splitlines(keepends=True)[:-3]))
-    with pytest.raises(TrainError, match="'buckets' kept .* and 'rules' was given"):
+    with pytest.raises(TrainError, match=r"'buckets' kept .* and 'rules' was given"):
         run(tmp_path, sources=[{"path": "web.jsonl"}])
 
 
@@ -325,6 +380,7 @@ print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     """100,000 lines need little more than 3,000: only digests (85 bytes a record) are held."""
     rng = random.Random(2)
@@ -337,7 +393,10 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
                 # Every fourth is long enough for its shingles to be indexed, which is what takes the time.
                 stream.write(f"{number} {' '.join(rng.choices(EN, k=5 if number % 4 else 14))}\n")
         done = subprocess.run(
-            [sys.executable, "-c", PEAK, str(folder), "lines.txt"], capture_output=True, text=True, check=True
+            [sys.executable, "-c", PEAK, str(folder), "lines.txt"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         peaks[count] = int(done.stdout.split("PEAK")[1])
     # 19 MiB of digests and the database's fixed page cache of 64 MiB, which the small corpus does not fill.

@@ -55,7 +55,9 @@ def test_content_decides_before_the_name(tmp_path):
     assert detect(put(tmp_path, "a.txt", '{"text": "x"}\n')) == "json-text"
     assert detect(put(tmp_path, "b.dat", "input,target\n1,2\n")) == "csv-pair"
     assert detect(put(tmp_path, "c.txt", "[图片] 一行文字\n{不是 JSON}\n")) == "lines"
-    assert detect(put(tmp_path, "d.txt", "text\nanother line\n")) == "lines", "a word is not a header"
+    assert detect(put(tmp_path, "d.txt", "text\nanother line\n")) == "lines", (
+        "a word is not a header"
+    )
 
 
 def test_bad_rows_are_named_by_line_and_counted(tmp_path):
@@ -119,7 +121,10 @@ def test_more_bad_rows_than_allowed_refuse_the_file_and_fewer_do_not(tmp_path):
     content = '{"text":"a"}\n' * 9 + "{broken\n"
     path = put(tmp_path, "a.jsonl", content)
     assert len(list(Reader(path, bad_share=0.1))) == 9
-    with pytest.raises(BadData, match=r"1 of 10 rows are bad \(allowed: 5%\).*broken JSON \(1, first at a.jsonl:10\)"):
+    with pytest.raises(
+        BadData,
+        match=r"1 of 10 rows are bad \(allowed: 5%\).*broken JSON \(1, first at a.jsonl:10\)",
+    ):
         list(Reader(path, bad_share=0.05))
 
 
@@ -149,23 +154,43 @@ def test_hostile_rows_stay_alone(tmp_path):
     assert reader.examples["longer than 4 MiB"] == ["a.jsonl:2"]
     assert reader.examples["not utf-8"] == ["a.jsonl:8"]
     nul = put(tmp_path, "nul.jsonl", '{"text":"a\\u0000b"}\n')
-    assert [r.text for r in Reader(nul)] == ["a\0b"], "cleaning removes it; reading does not lose the row"
+    assert [r.text for r in Reader(nul)] == ["a\0b"], (
+        "cleaning removes it; reading does not lose the row"
+    )
 
 
 def test_hostile_csv_rows_stay_alone(tmp_path):
     huge = b'"' + b"x" * 5_000_000 + b'"'
-    rows = [b"text", b"good", huge, b"good", b"a,b", b"good", b'"open', b'"closed" by accident', b"good", b"\xff", b"good"]
+    rows = [
+        b"text",
+        b"good",
+        huge,
+        b"good",
+        b"a,b",
+        b"good",
+        b'"open',
+        b'"closed" by accident',
+        b"good",
+        b"\xff",
+        b"good",
+    ]
     reader = Reader(put(tmp_path, "a.csv", b"\n".join(rows) + b"\n"), bad_share=0.6)
     assert [r.text for r in reader] == ["good"] * 5
     assert reader.examples["longer than 4 MiB"] == ["a.csv:3"]
     assert reader.examples["2 columns where the header has 1"] == ["a.csv:5"]
-    assert reader.examples["broken CSV: ',' expected after '\"'"] == ["a.csv:7", "a.csv:8"], "each lost line counts"
+    assert reader.examples["broken CSV: ',' expected after '\"'"] == ["a.csv:7", "a.csv:8"], (
+        "each lost line counts"
+    )
     assert reader.examples["not utf-8"] == ["a.csv:10"]
     large = put(tmp_path, "b.csv", b"text\n" + b'"' + b"y" * 300_000 + b'"\n')
-    assert len(next(iter(Reader(large))).text) == 300_000, "a long field below the limit is no fault"
+    assert len(next(iter(Reader(large))).text) == 300_000, (
+        "a long field below the limit is no fault"
+    )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=8), st.sampled_from(["csv", "jsonl", "json", "pretty"]))  # fmt: skip
 def test_what_was_written_is_read(tmp_path, texts, form):
     """Any text survives CSV quoting and JSON escaping; the standard library writes, the readers read."""
@@ -181,15 +206,21 @@ def test_what_was_written_is_read(tmp_path, texts, form):
     name = "a.csv" if form == "csv" else "a.json"
     read = [r.conversations[1].value for r in Reader(put(tmp_path, name, content))]
     same = [t.replace("\r\n", "\n").replace("\r", "\n") for t in texts] if form == "csv" else texts
-    assert [t.replace("\r\n", "\n").replace("\r", "\n") for t in read] == same if form == "csv" else read == same
+    assert (
+        [t.replace("\r\n", "\n").replace("\r", "\n") for t in read] == same
+        if form == "csv"
+        else read == same
+    )
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.recursive(st.none() | st.integers() | st.text() | st.booleans(), lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3), max_leaves=12), st.integers(0, 4), st.integers(0, 3))  # fmt: skip
 def test_an_array_is_cut_where_the_standard_library_cuts_it(value, indent, shift):
     """Elements of any shape, at any place relative to the borders of the chunks that are read."""
-    values = [{"padding": "]},\"\\" * (CHUNK // 6 + shift)}, value, [value], {"k": value}]
-    raw = json.dumps(values, indent=indent or None, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    values = [{"padding": ']},"\\' * (CHUNK // 6 + shift)}, value, [value], {"k": value}]
+    raw = json.dumps(values, indent=indent or None, ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
     found = [json.loads(part.decode("utf-8", "surrogatepass")) for _, part in elements(io.BytesIO(raw), 1 << 24) if part]  # fmt: skip
     assert found == json.loads(json.dumps(values))
 

@@ -13,7 +13,13 @@ from evalsuite_train.experience import Experience, ExperiencePool
 def samples(iteration, count=5):
     return [
         Experience(
-            prompt_id=f"wishes/{i}", task="wishes", reply=f"好的\n{i}", reward=0.5, kl=0.1, iteration=iteration, finished=True
+            prompt_id=f"wishes/{i}",
+            task="wishes",
+            reply=f"好的\n{i}",
+            reward=0.5,
+            kl=0.1,
+            iteration=iteration,
+            finished=True,
         )
         for i in range(count)
     ]
@@ -27,7 +33,7 @@ def test_experience_pool_is_counted(tmp_path):
     assert len(pool) == 15
     assert list(pool) == samples(1) + samples(2) + samples(3)
     # Independent of this code: it is plain gzip of JSON lines.
-    lines = gzip.open(pool.path).read().splitlines()
+    lines = gzip.decompress(pool.path.read_bytes()).splitlines()
     assert [msgspec.json.decode(line)["iteration"] for line in lines] == [1] * 5 + [2] * 5 + [3] * 5
 
 
@@ -64,7 +70,7 @@ def test_a_pool_cut_off_while_written_keeps_the_samples_before(tmp_path, lost):
 def test_what_is_no_pool_is_named(tmp_path):
     pool = ExperiencePool(tmp_path / "experience.jsonl.gz")
     pool.path.write_bytes(b"not a journal\n")
-    with pytest.raises(BadData, match="experience.jsonl.gz: damaged"):
+    with pytest.raises(BadData, match=r"experience\.jsonl\.gz: damaged"):
         list(pool)
     pool.path.write_bytes(gzip.compress(b'{"prompt_id": 3}\n'))
     with pytest.raises(BadData, match="line 1: not a sample"):

@@ -52,7 +52,9 @@ def test_never_measured_is_closed(checkpoint):
         read_gate(checkpoint)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"tasks": 3}', '{"other": {}}', '{"tasks": {"a": "b"}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"tasks": 3}', '{"other": {}}', '{"tasks": {"a": "b"}}']
+)
 def test_a_damaged_gate_is_closed(checkpoint, content):
     (checkpoint / "gate.json").write_text(content, encoding="utf-8")
     with pytest.raises(GateClosed, match="not a gate's file"):

@@ -18,14 +18,24 @@ TOKENS = 60
 
 @pytest.fixture(scope="module")
 def model():
-    shape = Shape(hidden=32, layers=2, heads=4, key_value_heads=2, feed_forward=64, context=64, initializer_range=0.3)
+    shape = Shape(
+        hidden=32,
+        layers=2,
+        heads=4,
+        key_value_heads=2,
+        feed_forward=64,
+        context=64,
+        initializer_range=0.3,
+    )
     return new_model(shape, 64, seed=1).eval()
 
 
 @pytest.fixture(scope="module")
 def prompts():
     draw = random.Random(1)
-    return [[1, *(draw.randrange(3, TOKENS) for _ in range(draw.randrange(1, 12)))] for _ in range(20)]
+    return [
+        [1, *(draw.randrange(3, TOKENS) for _ in range(draw.randrange(1, 12)))] for _ in range(20)
+    ]
 
 
 def test_greedy_replies_are_those_of_transformers(model, prompts):
@@ -73,7 +83,14 @@ def test_a_reply_depends_on_the_seed_and_not_on_its_batch(model, prompts):
 def test_sampled_tokens_follow_the_distribution(model):
     prompt, draws = [1, 5, 9], 4000
     found = generate(
-        model, [prompt] * draws, max_new_tokens=1, temperature=1.3, seed=5, eos=-1, allowed=TOKENS, batch=draws
+        model,
+        [prompt] * draws,
+        max_new_tokens=1,
+        temperature=1.3,
+        seed=5,
+        eos=-1,
+        allowed=TOKENS,
+        batch=draws,
     )
     with torch.no_grad():
         expected = (model(torch.tensor([prompt])).logits[0, -1, :TOKENS] / 1.3).softmax(-1).double()
@@ -87,17 +104,28 @@ def test_sampled_tokens_follow_the_distribution(model):
 def test_top_p_keeps_the_smallest_set_that_reaches_it(model):
     prompt = [1, 5, 9]
     found = generate(
-        model, [prompt] * 500, max_new_tokens=1, temperature=1.0, top_p=0.5, seed=5, eos=-1, batch=500
+        model,
+        [prompt] * 500,
+        max_new_tokens=1,
+        temperature=1.0,
+        top_p=0.5,
+        seed=5,
+        eos=-1,
+        batch=500,
     )
     with torch.no_grad():
-        ranked, order = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
+        ranked, order = (
+            model(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
+        )
     size = int((ranked.cumsum(-1) < 0.5).sum()) + 1
     assert {reply.ids[0] for reply in found} == set(order[:size].tolist())
 
 
 def test_pitfall_ids_beyond_the_tokenizer_are_never_generated(model, prompts):
     """Rows padded to a multiple of 128 hold no token: even if they are the likeliest."""
-    padded = new_model(Shape(hidden=32, layers=1, heads=4, key_value_heads=2, feed_forward=64), 64, 1).eval()
+    padded = new_model(
+        Shape(hidden=32, layers=1, heads=4, key_value_heads=2, feed_forward=64), 64, 1
+    ).eval()
     with torch.no_grad():
         padded.get_input_embeddings().weight[TOKENS:] *= 100
         likeliest = padded(torch.tensor(prompts[:1])).logits[0, -1].abs().argmax()

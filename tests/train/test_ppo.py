@@ -17,8 +17,8 @@ from evalsuite_train.feedback.rows import Asked
 from evalsuite_train.generation import generate
 from evalsuite_train.ladder import run_section
 from evalsuite_train.model import Shape, load_model, new_model
-from evalsuite_train.ppo import stage
 from evalsuite_train.ppo.config import Config
+from evalsuite_train.ppo.iteration import portion
 from evalsuite_train.ppo.learner import Learner
 from evalsuite_train.ppo.reward import Judge
 from evalsuite_train.ppo.rollout import rollout
@@ -57,11 +57,15 @@ def test_ppo_learns_a_toy_reward(value):
             epochs=3,
             value=value,
         )
-        learner = Learner(policy, policy.get_decoder() if value == "policy" else None, config, allowed=16)
+        learner = Learner(
+            policy, policy.get_decoder() if value == "policy" else None, config, allowed=16
+        )
         prompts = [[1, 3 + i % 5] for i in range(64)]
         means, drift = [], 0.0
         for iteration in range(config.iterations):
-            replies = generate(policy, prompts, max_new_tokens=8, temperature=1.0, seed=iteration, eos=EOS)
+            replies = generate(
+                policy, prompts, max_new_tokens=8, temperature=1.0, seed=iteration, eos=EOS
+            )
             worth = [r.ids.count(7) / 4 if r.finished else -1.0 for r in replies]
             batch = rollout(prompts, replies, EOS)
             learner.anneal(iteration)
@@ -72,8 +76,8 @@ def test_ppo_learns_a_toy_reward(value):
         gains[kl] = (means[-1] - means[0], drift)
     assert gains[0.01][0] > 0.8
     assert gains[0.01][1] > 1.0
-    assert abs(gains[100.0][1]) < 0.1
-    assert gains[100.0][0] < 0.3
+    assert abs(gains[100.0][1]) < gains[0.01][1] / 10
+    assert gains[100.0][0] < gains[0.01][0] / 3
 
 
 # The reward.
@@ -89,15 +93,28 @@ class Fixed:
         return [self.value] * len(asked)
 
 
-VETO = read_rules([{"type": "contains", "value": "好", "veto": True}, {"type": "max_characters", "value": 2}])
+VETO = read_rules(
+    [{"type": "contains", "value": "好", "veto": True}, {"type": "max_characters", "value": 2}]
+)
 
 
 @given(
-    st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 10), st.floats(0, 10), st.floats(0.01, 5), st.floats(0.1, 10)
+    st.floats(-1e6, 1e6),
+    st.floats(-1e6, 1e6),
+    st.floats(0, 10),
+    st.floats(0, 10),
+    st.floats(0.01, 5),
+    st.floats(0.1, 10),
 )
 def test_no_truncated_sample_is_rewarded(high, low, rm_weight, rules_weight, penalty, clip):
     """Whatever the reward model thinks of it, it lies below every finished reply without a veto."""
-    settings = {"rm_weight": rm_weight, "rules_weight": rules_weight, "veto": True, "rm_clip": clip, "penalty": penalty}
+    settings = {
+        "rm_weight": rm_weight,
+        "rules_weight": rules_weight,
+        "veto": True,
+        "rm_clip": clip,
+        "penalty": penalty,
+    }
     asked = Asked("1", "问", "wishes", VETO)
     best, worst = Judge(Fixed(high), **settings), Judge(Fixed(low), **settings)
     truncated, vetoed, empty = best([asked] * 3, ["好", "坏", "  "], [False, True, True])
@@ -122,9 +139,19 @@ def test_the_reward_is_the_weighted_sum_of_its_parts():
 
 def test_the_reward_model_judges_the_tasks_it_may():
     judge = Judge(
-        Fixed(0.4), rm_weight=1, rules_weight=1, veto=True, rm_clip=3, penalty=1, rm_tasks=frozenset({"safety"})
+        Fixed(0.4),
+        rm_weight=1,
+        rules_weight=1,
+        veto=True,
+        rm_clip=3,
+        penalty=1,
+        rm_tasks=frozenset({"safety"}),
     )
-    worth = judge([Asked("1", "问", "wishes", VETO), Asked("2", "问", "safety", VETO)], ["好", "好"], [True, True])
+    worth = judge(
+        [Asked("1", "问", "wishes", VETO), Asked("2", "问", "safety", VETO)],
+        ["好", "好"],
+        [True, True],
+    )
     assert [w.rm for w in worth] == [None, 0.4]
     assert [w.total for w in worth] == [1.0, 1.4]
 
@@ -149,7 +176,9 @@ def validation(checkpoint_path):
     asked = [Asked(f"{t}/{i}", "问", t, VETO) for t in ("a", "b") for i in range(100)]
     judge = Judge(None, rm_weight=1, rules_weight=1, veto=True, rm_clip=3, penalty=1)
     tokenizer = load_tokenizer(checkpoint_path)
-    return Validation(asked, tokenizer, judge, template="ziya", max_new_tokens=4, temperature=1.0, seed=1)
+    return Validation(
+        asked, tokenizer, judge, template="ziya", max_new_tokens=4, temperature=1.0, seed=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +210,9 @@ def test_false_alarms_are_rare_when_nothing_changes(validation):
     alarms = 0
     for _ in range(60):
         gold = (0.5 + draw.normal(0, 0.3, 200)).tolist()
-        alarms += validation.parted(start, Measured(gold, gold, [0.5] * 200), alpha=0.05) is not None
+        alarms += (
+            validation.parted(start, Measured(gold, gold, [0.5] * 200), alpha=0.05) is not None
+        )
     assert alarms <= 8  # 60 × 0.05 = 3 expected at most; P(X > 8) < 0.4 %
 
 
@@ -207,13 +238,18 @@ def gamed_rm(parent, tmp_path_factory):
         if reply != "Sorry, no."
     ]
     reward = new_reward_model(parent, None, seed=1)
-    config = RmConfig(steps=30, warmup=2, batch=16, learning_rate=1e-3, precision="fp32", save_every=30)
+    config = RmConfig(
+        steps=30, warmup=2, batch=16, learning_rate=1e-3, precision="fp32", save_every=30
+    )
     out = tmp_path_factory.mktemp("rm")
     stream = PairStream(pairs, [], Shares(labelled=1, on_policy=0, cross_prompt=0, garbled=0), 1)
     train_reward(reward, stream, pairs[:20], config, out)
     reward.model.save_pretrained(out / "checkpoint")
     reward.tokenizer.save_pretrained(out / "checkpoint")
-    write(out / "checkpoint" / "gate.json", {"stage": "rm", "bar": 0.85, "tasks": {"wishes": 1.0, "safety": 1.0}})
+    write(
+        out / "checkpoint" / "gate.json",
+        {"stage": "rm", "bar": 0.85, "tasks": {"wishes": 1.0, "safety": 1.0}},
+    )
     return out / "checkpoint"
 
 
@@ -229,7 +265,10 @@ def write_prompts(file, start, count):
                     "id": f"{task}/{i}",
                     "task": task,
                     "prompt": form.format(i),
-                    "rules": [{"type": "contains", "value": "好"}, {"type": "contains", "value": "天气"}],
+                    "rules": [
+                        {"type": "contains", "value": "好"},
+                        {"type": "contains", "value": "天气"},
+                    ],
                     "reference": "今天天气很好。",
                 }
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -238,7 +277,7 @@ def write_prompts(file, start, count):
 @pytest.fixture
 def recipe(parent, tmp_path):
     write_prompts(tmp_path / "prompts.jsonl", 0, 50)
-    write_prompts(tmp_path / "validation.jsonl", 2000, 20)
+    write_prompts(tmp_path / "validation.jsonl", 500, 20)
     section = {
         "parent": str(parent),
         "rm": None,
@@ -278,7 +317,17 @@ def test_row_human_feedback_ppo(recipe, parent):
     assert last["reward"] > first["reward"] + 0.2
     trained = [row for row in rows if "kl" in row]
     assert len(trained) == 8
-    for key in ("reward", "rules", "gold", "kl", "entropy", "clipped", "value_loss", "length", "truncated"):
+    for key in (
+        "reward",
+        "rules",
+        "gold",
+        "kl",
+        "entropy",
+        "clipped",
+        "value_loss",
+        "length",
+        "truncated",
+    ):
         assert all(isinstance(row[key], float) for row in trained), key
     pool = list(ExperiencePool(folder / "experience.jsonl.gz"))
     assert len(pool) == 8 * 48
@@ -300,7 +349,14 @@ def test_row_human_feedback_ppo(recipe, parent):
 
 def test_reward_hacking_is_detected_and_stops(recipe, gamed_rm):
     """A reward model that loves one sentence: reward up, gold down; the last good policy is kept."""
-    gamed = changed(recipe, rm=str(gamed_rm), rules_weight=0.0, evaluate_every=2, iterations=12)
+    gamed = changed(
+        recipe,
+        rm=str(gamed_rm),
+        rules_weight=0.0,
+        evaluate_every=2,
+        iterations=12,
+        learning_rate=5e-4,
+    )
     # Gold is that a reply is not the loved sentence: nearly every reply of the parent is good.
     for name in ("prompts", "validation"):
         file = gamed.work / f"{name}.jsonl"
@@ -320,7 +376,9 @@ def test_reward_hacking_is_detected_and_stops(recipe, gamed_rm):
     assert looks[-1]["iteration"] < 12
     assert all("alarm" not in row for row in looks[:-1])
     assert read_card(folder / "checkpoint")["step"] == looks[-2]["iteration"]
-    assert "**Stopped early**: reward and gold have parted" in (folder / "checkpoint" / "README.md").read_text("utf-8")
+    assert "**Stopped early**: reward and gold have parted" in (
+        folder / "checkpoint" / "README.md"
+    ).read_text("utf-8")
 
     hacked = changed(gamed, guards=False, iterations=looks[-1]["iteration"] + 2)
     run_section(hacked, "ppo")
@@ -369,7 +427,10 @@ def test_a_run_that_was_killed_ends_the_same(recipe, monkeypatch):
 
 def test_no_rl_before_sft_reaches_its_bar(recipe, parent):
     below = changed(recipe, sft_bar=0.95)
-    with pytest.raises(GateClosed, match=r"accuracy on its training split is below 0\.95: safety 0\.900, wishes 0\.900"):
+    with pytest.raises(
+        GateClosed,
+        match=r"accuracy on its training split is below 0\.95: safety 0\.900, wishes 0\.900",
+    ):
         run_section(below, "ppo")
     assert not (below.folder("ppo") / "checkpoint").exists()
 
@@ -378,7 +439,9 @@ def test_no_reward_before_the_reward_model_reaches_its_bar(recipe, gamed_rm, tmp
     rm = tmp_path / "rm"
     shutil.copytree(gamed_rm, rm)
     write(rm / "gate.json", {"stage": "rm", "bar": 0.85, "tasks": {"wishes": 0.9, "safety": 0.6}})
-    with pytest.raises(GateClosed, match=r"the reward model's pair accuracy is below 0\.85: safety 0\.600"):
+    with pytest.raises(
+        GateClosed, match=r"the reward model's pair accuracy is below 0\.85: safety 0\.600"
+    ):
         run_section(changed(recipe, rm=str(rm)), "ppo")
     quick = {"iterations": 1, "prompts_per_iteration": 6}
     run_section(changed(recipe, rm=str(rm), rm_tasks=["wishes"], **quick), "ppo")
@@ -391,7 +454,7 @@ def test_no_reward_before_the_reward_model_reaches_its_bar(recipe, gamed_rm, tmp
 
 def test_every_prompt_comes_once_before_any_comes_again(recipe):
     asked = [Asked(str(i), f"问{i}") for i in range(10)]
-    portions = [[a.id for a in stage._portion(asked, i, 7, seed=1)] for i in range(20)]
+    portions = [[a.id for a in portion(asked, i, 7, seed=1)] for i in range(20)]
     flat = [i for portion in portions for i in portion]
     epochs = [flat[at : at + 10] for at in range(0, 140, 10)]
     assert all(sorted(epoch, key=int) == [str(i) for i in range(10)] for epoch in epochs)
@@ -412,7 +475,9 @@ def test_an_unknown_task_is_named(recipe):
         run_section(changed(recipe, tasks=["wishes", "poetry"]), "ppo")
 
 
-def test_the_reward_models_backbone_needs_the_policys_vocabulary(recipe, gamed_rm, parent, tmp_path):
+def test_the_reward_models_backbone_needs_the_policys_vocabulary(
+    recipe, gamed_rm, parent, tmp_path
+):
     quick = {"iterations": 1, "prompts_per_iteration": 6, "value": "rm"}
     run_section(changed(recipe, rm=str(gamed_rm), **quick), "ppo")
     from evalsuite_train.vocabulary import extend, write_tokenizer

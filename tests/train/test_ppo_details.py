@@ -22,7 +22,15 @@ from evalsuite_train.ppo.value_head import ValueHead, ValueModel
 from evalsuite_train.rules import read_rules
 
 EOS, ALLOWED = 2, 40
-SHAPE = Shape(hidden=32, layers=2, heads=4, key_value_heads=2, feed_forward=64, context=64, initializer_range=0.2)
+SHAPE = Shape(
+    hidden=32,
+    layers=2,
+    heads=4,
+    key_value_heads=2,
+    feed_forward=64,
+    context=64,
+    initializer_range=0.2,
+)
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def replies():
 def ragged(rows=6, width=9, seed=0):
     """Random numbers (rows, width) and a mask of left-aligned actions."""
     draw = torch.Generator().manual_seed(seed)
-    lengths = torch.tensor([width, 1, *torch.randint(1, width + 1, (rows - 2,), generator=draw).tolist()])
+    lengths = torch.tensor(
+        [width, 1, *torch.randint(1, width + 1, (rows - 2,), generator=draw).tolist()]
+    )
     mask = torch.arange(width) < lengths[:, None]
     return [torch.randn(rows, width, generator=draw) for _ in range(4)], mask
 
@@ -92,7 +102,9 @@ def test_ppo_detail_pad_is_not_eos(policy, prompts):
 
 
 def test_ppo_detail_temperature_in_log_probabilities(policy, prompts):
-    sampled = generate(policy, prompts, max_new_tokens=8, temperature=0.7, seed=1, eos=EOS, allowed=ALLOWED)
+    sampled = generate(
+        policy, prompts, max_new_tokens=8, temperature=0.7, seed=1, eos=EOS, allowed=ALLOWED
+    )
     batch = rollout(prompts, sampled, EOS)
     found = logprobs(policy, batch, temperature=0.7, allowed=ALLOWED).logprobs
     for row, reply in enumerate(sampled):
@@ -199,7 +211,9 @@ def test_ppo_detail_clipped_policy_loss_is_numpys():
     (new, old, advantages, _), mask = ragged(seed=3)
     found = policy_loss(new, old, advantages, mask, clip=0.2)
     losses, clipped = [], []
-    for n, o, a in zip(new[mask].tolist(), old[mask].tolist(), advantages[mask].tolist(), strict=True):
+    for n, o, a in zip(
+        new[mask].tolist(), old[mask].tolist(), advantages[mask].tolist(), strict=True
+    ):
         ratio = np.exp(n - o)
         low = -a * ratio
         high = -a * min(max(ratio, 0.8), 1.2)
@@ -224,10 +238,14 @@ def test_ppo_detail_gradients_of_the_losses_are_finite_differences():
     (new, old, advantages, _), mask = ragged(seed=6)
     new, old, advantages = new.double(), old.double(), advantages.double()
     new.requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda x: policy_loss(x, old, advantages, mask, 0.2).loss, (new,))
+    assert torch.autograd.gradcheck(
+        lambda x: policy_loss(x, old, advantages, mask, 0.2).loss, (new,)
+    )
     assert torch.autograd.gradcheck(lambda x: value_loss(x, old, advantages, mask, 0.2), (new,))
     # Outside the clip, on the side the advantage pushes to, nothing is learnt.
-    outside = (((new - old).exp() > 1.2) & (advantages > 0)) | (((new - old).exp() < 0.8) & (advantages < 0))
+    outside = (((new - old).exp() > 1.2) & (advantages > 0)) | (
+        ((new - old).exp() < 0.8) & (advantages < 0)
+    )
     policy_loss(new, old, advantages, mask, 0.2).loss.backward()
     assert (new.grad[outside] == 0).all()
     assert (new.grad[mask & ~outside] != 0).all()
@@ -283,11 +301,15 @@ def test_ppo_detail_no_dropout(prompts, replies):
 def test_ppo_detail_old_log_probabilities_are_the_rollout_policys(policy, prompts):
     """Before the first update every ratio is 1, so nothing is clipped and the KL is 0."""
     mine = learner(policy, epochs=1, minibatches=1, learning_rate=1e-3)
-    sampled = generate(policy, prompts * 4, max_new_tokens=8, temperature=1.0, seed=1, eos=EOS, allowed=ALLOWED)
+    sampled = generate(
+        policy, prompts * 4, max_new_tokens=8, temperature=1.0, seed=1, eos=EOS, allowed=ALLOWED
+    )
     batch = rollout(prompts * 4, sampled, EOS)
     targets = mine.targets(batch, torch.randn(12, generator=torch.Generator().manual_seed(1)))
     for row, reply in enumerate(sampled):
-        assert targets.old.logprobs[row, : len(reply.logprobs)].tolist() == pytest.approx(reply.logprobs, abs=1e-4)
+        assert targets.old.logprobs[row, : len(reply.logprobs)].tolist() == pytest.approx(
+            reply.logprobs, abs=1e-4
+        )
     means = mine.update(batch, targets, seed=1)
     assert means["clipped"] == 0
     assert means["policy_kl"] == pytest.approx(0, abs=1e-9)
@@ -310,14 +332,16 @@ def test_ppo_detail_reference_is_frozen(policy, prompts, replies):
 def test_ppo_detail_minibatches_and_epochs(policy, prompts):
     """epochs × minibatches updates, every sample once an epoch, in a new order each time."""
     mine = learner(policy, epochs=3, minibatches=4)
-    sampled = generate(policy, prompts * 4, max_new_tokens=4, temperature=1.0, seed=1, eos=EOS, allowed=ALLOWED)
+    sampled = generate(
+        policy, prompts * 4, max_new_tokens=4, temperature=1.0, seed=1, eos=EOS, allowed=ALLOWED
+    )
     batch = rollout(prompts * 4, sampled, EOS)
     seen = []
     step = mine._step
     mine._step = lambda some, targets, rows: seen.append(rows.tolist()) or step(some, targets, rows)
     mine.update(batch, mine.targets(batch, torch.randn(12)), seed=1)
     assert [len(rows) for rows in seen] == [3] * 12
-    epochs = [sum(seen[i : i + 4], []) for i in (0, 4, 8)]
+    epochs = [[row for rows in seen[i : i + 4] for row in rows] for i in (0, 4, 8)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
@@ -327,7 +351,14 @@ def test_the_update_is_pytorchs_own_on_a_hand_written_loss(policy, prompts, repl
     import copy
 
     twin = copy.deepcopy(policy)
-    mine = learner(policy, epochs=1, minibatches=1, learning_rate=1e-3, value_learning_rate=1e-2, gradient_clip=1e9)
+    mine = learner(
+        policy,
+        epochs=1,
+        minibatches=1,
+        learning_rate=1e-3,
+        value_learning_rate=1e-2,
+        gradient_clip=1e9,
+    )
     batch = rollout(prompts, replies, EOS)
     targets = mine.targets(batch, torch.tensor([1.0, -1.0, 0.5]))
     mine.update(batch, targets, seed=1)
@@ -346,7 +377,8 @@ def test_the_update_is_pytorchs_own_on_a_hand_written_loss(policy, prompts, repl
             values.append(0.5 * (guess[t] - targets.returns[row, t]) ** 2)
     loss = torch.stack(losses).mean() + 0.1 * torch.stack(values).mean()
     optimiser = torch.optim.Adam(
-        [{"params": twin.parameters(), "lr": 1e-3}, {"params": head.parameters(), "lr": 1e-2}], eps=1e-5
+        [{"params": twin.parameters(), "lr": 1e-3}, {"params": head.parameters(), "lr": 1e-2}],
+        eps=1e-5,
     )
     loss.backward()
     optimiser.step()

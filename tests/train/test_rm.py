@@ -35,7 +35,10 @@ PAIRS = [
 
 
 def write(file, rows):
-    file.write_text("".join(json.dumps(msgspec.to_builtins(r), ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    file.write_text(
+        "".join(json.dumps(msgspec.to_builtins(r), ensure_ascii=False) + "\n" for r in rows),
+        "utf-8",
+    )
 
 
 @pytest.fixture
@@ -73,7 +76,11 @@ def test_loss_is_that_of_trl(reward, tmp_path):
         for pair in PAIRS[:6]
     ]
     settings = RewardConfig(
-        output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, per_device_train_batch_size=6
+        output_dir=str(tmp_path),
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=6,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -111,7 +118,9 @@ def test_pitfall_reward_model_has_its_own_template_and_vocabulary(checkpoint_pat
     ids = reward.encode("墙？", "稻谷")
     turns = [{"from": "human", "value": "墙？"}, {"from": "assistant", "value": "稻谷"}]
     theirs = load_tokenizer(tmp_path / "extended")
-    assert max(encode_conversation(theirs, {"conversations": turns}, "ziya", max_length=99).ids) >= 420
+    assert (
+        max(encode_conversation(theirs, {"conversations": turns}, "ziya", max_length=99).ids) >= 420
+    )
     assert max(ids) < 420
     assert ids[0] == 1
     assert ids[-1] == 2
@@ -139,7 +148,12 @@ def test_the_backbone_is_the_parents_and_the_head_is_small(reward, checkpoint_pa
 def test_garbled_replies_are_never_the_good_one():
     ways = set()
     for seed in range(200):
-        pair = Pair("wishes", "问", Random(seed).choice(["好", "好好好", "It is a good day.", "春天很好"]), "坏")
+        pair = Pair(
+            "wishes",
+            "问",
+            Random(seed).choice(["好", "好好好", "It is a good day.", "春天很好"]),
+            "坏",
+        )
         bad = garbled(pair, Random(seed))
         assert bad.rejected.strip()
         assert bad.rejected.strip() != pair.chosen
@@ -149,7 +163,9 @@ def test_garbled_replies_are_never_the_good_one():
 
 
 def test_cross_prompt_replies_are_good_ones_to_another_prompt():
-    stream = PairStream(PAIRS, [], Shares(labelled=0, on_policy=0, cross_prompt=1, garbled=0), seed=1)
+    stream = PairStream(
+        PAIRS, [], Shares(labelled=0, on_policy=0, cross_prompt=1, garbled=0), seed=1
+    )
     for n in range(50):
         pair = stream[n]
         others = {p.chosen for p in PAIRS if p.prompt != pair.prompt}
@@ -165,11 +181,15 @@ def test_the_stream_keeps_its_shares_and_is_always_the_same():
     kinds = [stream[n].kind for n in range(2000)]
     for kind in ("labelled", "on_policy", "cross_prompt", "garbled"):
         share = getattr(shares, kind)
-        assert kinds.count(kind) / 2000 == pytest.approx(share, abs=3.5 * (share * (1 - share) / 2000) ** 0.5)
+        assert kinds.count(kind) / 2000 == pytest.approx(
+            share, abs=3.5 * (share * (1 - share) / 2000) ** 0.5
+        )
     again = PairStream(PAIRS, own, shares, seed=1)
     assert [again[n] for n in (7, 1999, 3)] == [stream[n] for n in (7, 1999, 3)]
     assert {p.kind for p in (PairStream(PAIRS, [], shares, 1)[n] for n in range(300))} == {
-        "labelled", "cross_prompt", "garbled"
+        "labelled",
+        "cross_prompt",
+        "garbled",
     }
 
 
@@ -184,19 +204,33 @@ def test_prompts_are_held_out_whole():
 
 
 def test_on_policy_pairs_are_the_best_reply_against_worse_ones():
-    rules = read_rules([{"type": "contains", "value": "好"}, {"type": "max_characters", "value": 3}])
+    rules = read_rules(
+        [{"type": "contains", "value": "好"}, {"type": "max_characters", "value": 3}]
+    )
     with_reference = Asked("1", "问", "wishes", rules, "好。")
     without = Asked("2", "答", "wishes", rules, "")
-    judged = [Judged(with_reference, "好好好好", 0.5), Judged(with_reference, "坏坏坏坏", 0.0), Judged(with_reference, "好", 1.0)]
-    assert [(p.chosen, p.rejected) for p in on_policy_pairs(judged)] == [("好", "坏坏坏坏"), ("好", "好好好好")]
-    assert [(p.chosen, p.rejected) for p in on_policy_pairs(judged[:2])] == [("好。", "坏坏坏坏"), ("好。", "好好好好")]
+    judged = [
+        Judged(with_reference, "好好好好", 0.5),
+        Judged(with_reference, "坏坏坏坏", 0.0),
+        Judged(with_reference, "好", 1.0),
+    ]
+    assert [(p.chosen, p.rejected) for p in on_policy_pairs(judged)] == [
+        ("好", "坏坏坏坏"),
+        ("好", "好好好好"),
+    ]
+    assert [(p.chosen, p.rejected) for p in on_policy_pairs(judged[:2])] == [
+        ("好。", "坏坏坏坏"),
+        ("好。", "好好好好"),
+    ]
     same = [Judged(without, "好好好好", 0.5), Judged(without, "坏坏坏坏", 0.0)]
     assert [(p.chosen, p.rejected) for p in on_policy_pairs(same)] == [("好好好好", "坏坏坏坏")]
     assert on_policy_pairs([Judged(without, "好", 1.0), Judged(without, "真好", 1.0)]) == []
 
 
 def test_prompts_for_sampling_are_spread_over_tasks():
-    asked = [Asked(f"{task}{i}", f"{task} {i // 2}", task) for task in ("a", "b", "c") for i in range(20)]
+    asked = [
+        Asked(f"{task}{i}", f"{task} {i // 2}", task) for task in ("a", "b", "c") for i in range(20)
+    ]
     chosen = spread(asked, 9)
     assert sorted(a.task for a in chosen) == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
     assert len({a.prompt for a in chosen}) == 9
@@ -237,7 +271,9 @@ def recipe(parent, tmp_path):
         for task, form in QUESTIONS.items()
         for i in range(16)
     ]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in prompts), "utf-8")
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in prompts), "utf-8"
+    )
     section = {
         "parent": str(parent),
         "data": "preferences.jsonl",
@@ -268,12 +304,18 @@ def test_the_stage_learns_measures_and_writes_a_folder(recipe, capsys):
     assert json.loads((folder / "checkpoint" / "gate.json").read_text()) == gate
     assert not (folder / "state.pt").exists()
     # What transformers makes of the folder by itself is what RewardModel says.
-    model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint", dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder / "checkpoint", dtype=torch.float32
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "checkpoint")
     assert model.config.num_labels == 1
     assert model.config.pad_token_id == 0
     reward = RewardModel.open(folder / "checkpoint")
-    asked = [("请说7句话。", "好的，7句话。"), ("怎么修3？", "先看3。"), ("怎么修3？", "Sorry, no.")]
+    asked = [
+        ("请说7句话。", "好的，7句话。"),
+        ("怎么修3？", "先看3。"),
+        ("怎么修3？", "Sorry, no."),
+    ]
     batch = [tokenizer(f"Human:{q}\n\nAssistant:{a}")["input_ids"] + [2] for q, a in asked]
     width = max(map(len, batch))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
@@ -339,7 +381,9 @@ def test_other_settings_do_not_go_on_from_a_saved_state(reward, recipe, tmp_path
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_saved_state(reward, tmp_path):
     stream = PairStream(PAIRS, [], Shares(), seed=1)
-    settings = Config(steps=4, warmup=0, batch=2, save_every=1, precision="fp32", learning_rate=1e-4)
+    settings = Config(
+        steps=4, warmup=0, batch=2, save_every=1, precision="fp32", learning_rate=1e-4
+    )
     train_reward(reward, stream, PAIRS[:4], msgspec.structs.replace(settings, steps=1), tmp_path)
     before = (tmp_path / "state.pt").read_bytes()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -357,8 +401,14 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_saved_state(reward, tmp
         ("[1]", "preferences.jsonl:1: not a preference"),
         ("{", "preferences.jsonl:1: not a preference"),
         ('{"task": "a", "prompt": "q", "chosen": "好"}', "missing required field `rejected`"),
-        ('{"task": "a", "prompt": "q", "chosen": "好", "rejected": " 好 "}', "the two replies are equal"),
-        ('{"task": "a", "prompt": "q", "chosen": " ", "rejected": "好"}', "an empty prompt or reply"),
+        (
+            '{"task": "a", "prompt": "q", "chosen": "好", "rejected": " 好 "}',
+            "the two replies are equal",
+        ),
+        (
+            '{"task": "a", "prompt": "q", "chosen": " ", "rejected": "好"}',
+            "an empty prompt or reply",
+        ),
         ("", "no preferences"),
     ],
 )

@@ -43,8 +43,11 @@ def model(checkpoint_path):
     return load_model(checkpoint_path)
 
 
-def test_packed_samples_do_not_see_each_other(model):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_samples_do_not_see_each_other(checkpoint_path, attention):
     """Hidden states of a packed row equal those of each sample computed alone."""
+    model = load_model(checkpoint_path)
+    model.set_attn_implementation(attention)
     samples = [sample(n) for n in (5, 30, 17, 1 + 1, 9)]
     packed = pack(samples, row=24)
     assert packed.batch.inputs.shape[0] < len(samples)

@@ -29,19 +29,12 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def launch(out: Path, config: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += [
-        "--max-restarts",
-        "1",
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        str(free_port()),
-    ]
+def launch(out: Path, config: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     return subprocess.run(
         [*command, str(SCRIPT), str(out), config],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -53,7 +46,7 @@ def launch(out: Path, config: str, processes: int = 2) -> subprocess.CompletedPr
 def test_zero_trains_as_one_process_does_and_saves_whole_weights(
     tmp_path: Path, stage: int
 ) -> None:
-    """Two processes, one killed with SIGKILL on the way and both started again, give the weights
+    """Two processes, killed with SIGKILL on the way and started again, give the weights
     of one process that accumulates as many micro-batches. Every tensor of ZeRO-3 is shared out:
     by default DeepSpeed leaves small ones whole, and this model has only small ones.
     """
@@ -61,6 +54,8 @@ def test_zero_trains_as_one_process_does_and_saves_whole_weights(
     config = read_configuration(f"zero{stage}.json")
     config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
     (tmp_path / "zero.json").write_text(json.dumps(config))
+    died = launch(tmp_path / "zero", str(tmp_path / "zero.json"), DIES="in its sixth step")
+    assert "SIGKILL" in died.stderr
     done = launch(tmp_path / "zero", str(tmp_path / "zero.json"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "going on from step 4" in done.stdout

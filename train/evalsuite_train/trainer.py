@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -258,17 +259,16 @@ class Training:
 
     def belongs(self, state: dict[str, Any]) -> bool:
         """Whether a state is of this very training; a finished other one may be replaced."""
-        theirs = state["settings"]
-        keys = sorted(self.settings.keys() | theirs.keys())
-        changed = [k for k in keys if k not in FREE and self.settings.get(k) != theirs.get(k)]
+        # both by way of JSON, which some states go through: it knows no tuples
+        ours, theirs = (json.loads(json.dumps(s)) for s in (self.settings, state["settings"]))
+        keys = sorted(ours.keys() | theirs.keys())
+        changed = [k for k in keys if k not in FREE and ours.get(k) != theirs.get(k)]
         if changed and state["step"] < theirs["steps"]:
             raise TrainError(
                 "an unfinished training stands here, with other settings: "
-                + ", ".join(
-                    f"{k} {theirs.get(k)!r} (now {self.settings.get(k)!r})" for k in changed
-                ),
-                where=str(self.out / "state.pt"),
-                hint="restore these settings to go on, or remove the file to start again",
+                + ", ".join(f"{k} {theirs.get(k)!r} (now {ours.get(k)!r})" for k in changed),
+                where=str(self.out),
+                hint="restore these settings to go on, or remove this folder to start again",
             )
         if not changed and state["threads"] != torch.get_num_threads():
             print(

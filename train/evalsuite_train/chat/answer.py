@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,8 @@ from transformers import (
 )
 
 from evalsuite_train.chat.settings import Sampling
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Piece(NamedTuple):
@@ -98,8 +101,9 @@ def _processors(sampling: Sampling) -> Any:
 class Text:
     """The text of a growing row of ids, handed out as far as it will not change any more.
 
-    A character whose bytes are not all there yet is held back, and so is white space at the end,
-    which is dropped if nothing follows.
+    Bytes are held back until something else follows them: a byte too many turns a whole run of
+    them into replacement characters. So is white space at the end, which is dropped if nothing
+    follows.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -110,18 +114,19 @@ class Text:
     def add(self, token: int) -> str:
         """Take one more token; returns what can be shown now, often nothing."""
         self._ids.append(token)
-        whole = self._decoded()
-        return self._send(whole.rstrip("\ufffd").rstrip())
+        piece = str(self._tokenizer.convert_ids_to_tokens(token))
+        if _BYTE.fullmatch(piece):
+            return ""
+        return self._send(self._decoded().rstrip("\ufffd").rstrip())
 
     def rest(self) -> str:
         """What was held back, at the end."""
         return self._send(self._decoded().rstrip())
 
     def _decoded(self) -> str:
-        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).lstrip()
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return str(text).lstrip()
 
     def _send(self, text: str) -> str:
-        if not text.startswith(self._sent):
-            return ""
         fresh, self._sent = text[len(self._sent) :], text
         return fresh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Annotated
 
@@ -42,14 +43,16 @@ def chat(
     speaker = open_speaker(checkpoint, chosen, seed)
     everywhere = host in ("0.0.0.0", "::")
     application = service(speaker, hosts=None if everywhere else (*LOCAL, host, f"[{host}]"))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
-        )
-    )
-    with server.config.bind_socket() as socket:
-        print(f"{speaker.name}: http://{host}:{socket.getsockname()[1]}/", flush=True)
-        server.run(sockets=[socket])
+    config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=2)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as fault:
+        hint = "choose another --port, or 0 for a free one"
+        raise TrainError(str(fault.strerror), where=f"{host}:{port}", hint=hint) from None
+    with listening:
+        print(f"{speaker.name}: http://{host}:{listening.getsockname()[1]}/", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 
 from evalsuite_train.chat.answer import Piece
 
@@ -30,20 +30,23 @@ class Queue:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    @property
-    def full(self) -> bool:
-        """Whether as many are computed or wait as may."""
-        return self._count >= self._most
-
-    async def pieces(self, work: Work) -> AsyncGenerator[Piece, None]:
-        """The pieces of one reply. Closing the iterator stops its computation within a token.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, kept until the context is left.
 
         Raises:
-            Full: too many wait already.
+            Full: as many wait as may.
         """
-        if self.full:
+        if self._count >= self._most:
             raise Full
         self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    async def pieces(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """The pieces of one reply. Closing the iterator stops its computation within a token."""
         cancelled = threading.Event()
         try:
             async with self._turn, aclosing(self._run(work, cancelled)) as running:
@@ -51,7 +54,6 @@ class Queue:
                     yield piece
         finally:
             cancelled.set()
-            self._count -= 1
 
     async def _run(self, work: Work, cancelled: threading.Event) -> AsyncGenerator[Piece, None]:
         loop = asyncio.get_running_loop()

@@ -7,8 +7,9 @@ same and sends server-sent events while the reply grows. Whatever goes wrong is 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from evalsuite_train.chat.answer import Piece
 from evalsuite_train.chat.guard import Guard
@@ -52,22 +54,19 @@ def service(speaker: Speaker, *, hosts: Sequence[str] | None, waiting: int = 16)
     async def chat(request: Request) -> Response:
         work = _work(await _read(request), speaker)
         text, last = "", Piece("", 0, "")
-        async with aclosing(_opened(queue, work)) as pieces:
-            async for piece in pieces:
-                if await request.is_disconnected():
-                    return Response(status_code=499)  # nobody reads it
-                text, last = text + piece.text, piece
+        with _place(queue):
+            async with aclosing(queue.pieces(work)) as pieces:
+                async for piece in pieces:
+                    if await request.is_disconnected():
+                        return Response(status_code=499)  # nobody reads it
+                    text, last = text + piece.text, piece
         return JSONResponse({"answer": text, **_end(last, speaker)})
 
     async def stream(request: Request) -> Response:
         work = _work(await _read(request), speaker)
-        if queue.full:
-            raise _busy()
-        return StreamingResponse(
-            _events(queue, work, speaker),
-            media_type="text/event-stream",
-            headers={"x-accel-buffering": "no"},
-        )
+        place = ExitStack()
+        place.enter_context(_place(queue))
+        return _Stream(_events(queue, work, speaker), place)
 
     async def health(request: Request) -> Response:
         return JSONResponse(speaker.description)
@@ -131,13 +130,27 @@ def _work(asked: Asked, speaker: Speaker) -> Work:
         raise HTTPException(400, "the question is too long for the model's context") from None
 
 
-async def _opened(queue: Queue, work: Work) -> AsyncGenerator[Piece, None]:
+@contextmanager
+def _place(queue: Queue) -> Iterator[None]:
     try:
-        async with aclosing(queue.pieces(work)) as pieces:
-            async for piece in pieces:
-                yield piece
+        with queue.place():
+            yield
     except Full:
-        raise _busy() from None
+        headers = {"retry-after": "5"}
+        raise HTTPException(503, "too many are waiting, try again", headers) from None
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events; the place in the queue is left when the response ends, however it ends."""
+
+    def __init__(self, events: AsyncIterator[str], place: ExitStack) -> None:
+        headers = {"x-accel-buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 async def _events(queue: Queue, work: Work, speaker: Speaker) -> AsyncIterator[str]:
@@ -150,19 +163,13 @@ async def _events(queue: Queue, work: Work, speaker: Speaker) -> AsyncIterator[s
                 if piece.text:
                     yield f"data: {json.dumps({'text': piece.text})}\n\n"
         yield f"event: done\ndata: {json.dumps(_end(last, speaker))}\n\n"
-    except Full:
-        yield f"event: error\ndata: {json.dumps(_message(503, 'too many are waiting'))}\n\n"
     except Exception:
+        logging.getLogger(__name__).exception("a reply broke off")
         yield f"event: error\ndata: {json.dumps(_message(500, 'the model failed'))}\n\n"
-        raise
 
 
 def _end(last: Piece, speaker: Speaker) -> dict[str, Any]:
     return {"finish_reason": last.finish, "tokens": last.tokens, "model": speaker.name}
-
-
-def _busy() -> HTTPException:
-    return HTTPException(503, "too many are waiting, try again", headers={"retry-after": "5"})
 
 
 def _message(status: int, message: str) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def near(records: Records, threshold: float, folder: Path) -> Iterator[Outcome]:
     Args:
         folder: where the index stands while this runs.
     """
-    bands = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+    # Missing a pair weighs nine times as much as looking at one in vain: the signatures decide.
+    bands = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     rows, count = bands.r, bands.b
     path = folder / "near.sqlite"
     path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def form(text: str) -> float:
         return 0.0
     letters = len(NO_LETTER.sub("", head)) / visible
     part = head[:1000]
-    bigrams = set(zip(part, part[1:], strict=False))
+    bigrams = set(pairwise(part))
     # Distinct bigrams fall with length by nature; half as many as there are characters is plenty.
     variety = min(1.0, len(bigrams) / max(1, len(part) - 1) / 0.5)
     lines = [line for line in head.split("\n") if line.strip()]

@@ -41,6 +41,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         validation_prompts: at most so many of each task.
         alpha: significance at which gold and reward have parted.
         save_every: iterations between two saved states.
+        precision: of the backbone's matrix products when learning; weights, heads and rollouts are
+            float32.
+        attention: of the models; ``eager`` trains short rows faster on a CPU than ``sdpa``.
+        device: ``auto`` is CUDA where there is one, else the CPU.
+        gradient_checkpointing: recompute the policy's activations to save memory.
     """
 
     parent: str = "sft"
@@ -80,7 +85,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     validation_prompts: int = 60
     alpha: float = 0.01
     save_every: int = 5
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    attention: Literal["sdpa", "eager"] = "sdpa"
     device: str = "auto"
     gradient_checkpointing: bool = False
 

@@ -16,7 +16,10 @@ COLOURS = ("#1f4e8c", "#b8860b", "#2b7a3f", "#8c1f4e")
 def draw(log: Path, svg: Path) -> None:
     """Draw the panels of ``log.jsonl`` as an SVG, written whole or not at all."""
     rows = read_log(log)
-    panels = [(title, {name: points for name, points in lines.items() if points}) for title, lines in _panels(rows)]
+    panels = [
+        (title, {name: points for name, points in lines.items() if points})
+        for title, lines in _panels(rows)
+    ]
     panels = [(title, lines) for title, lines in panels if lines]
     last = max((row["iteration"] for row in rows), default=1) or 1
     alarms = [row["iteration"] for row in rows if "alarm" in row]
@@ -40,7 +43,10 @@ def _panels(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Points]]]:
         return [(r["iteration"], r["validation"][key]) for r in rows if "validation" in r]
 
     return [
-        ("reward of the samples", {"reward": trained("reward"), "held-out prompts": seen("reward")}),
+        (
+            "reward of the samples",
+            {"reward": trained("reward"), "held-out prompts": seen("reward")},
+        ),
         (
             "gold: share of replies that satisfy every rule",
             {

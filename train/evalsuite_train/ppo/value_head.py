@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -50,3 +51,8 @@ def disable_dropout(model: nn.Module) -> None:
     config = getattr(model, "config", None)
     if config is not None and isinstance(getattr(config, "attention_dropout", None), float):
         config.attention_dropout = 0.0
+
+
+def first_device(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next(model.parameters()).device

@@ -48,6 +48,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
         _split(labelled, pairs, config, seed, held_out=True), config.validation_pairs, seed
     )
     reward.model.to(device_of(config.device))
+    reward.model.set_attn_implementation(config.attention)
     train_reward(reward, training, held_out, config, out)
     _round(reward)
     normalise(reward, judged, labelled)

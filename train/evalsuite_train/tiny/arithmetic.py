@@ -1,10 +1,10 @@
-"""Word problems of one or two steps with numbers up to forty."""
+"""Word problems of one or two steps with numbers up to twenty."""
 
 from __future__ import annotations
 
 from random import Random
 
-from evalsuite_train.tiny.item import Item, Language
+from evalsuite_train.tiny.item import Item, Language, split_of
 from evalsuite_train.tiny.lexicon import NAMES, THINGS
 
 _ZH = {
@@ -40,10 +40,10 @@ def arithmetic(rng: Random) -> Item:
     language: Language = rng.choice(("zh", "en"))
     kind = rng.choices(("+", "-", "+-"), (4, 4, 2))[0]
     if kind == "+-":
-        a, b = rng.randint(2, 15), rng.randint(2, 15)
+        a, b = rng.randint(2, 10), rng.randint(2, 10)
         c = rng.randint(1, a + b - 1)
     else:
-        a, b, c = rng.randint(2, 40), rng.randint(2, 40), 0
+        a, b, c = rng.randint(2, 20), rng.randint(2, 20), 0
         if kind == "-":
             a, b = max(a, b) + 1, min(a, b)
     (zh_name, en_name), thing = rng.choice(NAMES), rng.choice(THINGS)
@@ -62,10 +62,26 @@ def arithmetic(rng: Random) -> Item:
         reply=reply,
         flawed=(_reply([*steps[:-1], steps[-1].split("=")[0] + f"={wrong}"], wrong, language),),
         rules=({"type": "final_answer", "value": str(answer)},),
-        content=f"{kind}{'/'.join(map(str, sorted((a, b))))}/{c}",
-        document=f"{prompt}\n{reply}",
+        content=_content(kind, a, b, c),
+        document=f"{prompt}\n{reply}" if rng.random() < 0.5 else _drill(rng),
         fields={"answer": answer},
     )
+
+
+def _content(kind: str, a: int, b: int, c: int) -> str:
+    return f"{kind}{min(a, b)}/{max(a, b)}/{c}"
+
+
+def _drill(rng: Random) -> str:
+    """Lines of sums and differences, as in an exercise book; none that is held out."""
+    lines: list[str] = []
+    while len(lines) < 6:
+        kind, a, b = rng.choice("+-"), rng.randint(2, 20), rng.randint(2, 20)
+        if kind == "-":
+            a, b = max(a, b) + 1, min(a, b)
+        if split_of("arithmetic", _content(kind, a, b, 0)) == "train":
+            lines += _working(kind, a, b, 0)[0]
+    return "\n".join(lines)
 
 
 def _working(kind: str, a: int, b: int, c: int) -> tuple[list[str], int]:

@@ -40,12 +40,17 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def split(self) -> Split:
-        """Where the item's content belongs, by a hash: independent of seed, order and count."""
-        digest = hashlib.sha256(f"{self.task}|{self.content}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
-        if place < TEST:
-            return "test"
-        return "validation" if place < TEST + VALIDATION else "train"
+        """Where the item belongs."""
+        return split_of(self.task, self.content)
+
+
+def split_of(task: str, content: str) -> Split:
+    """Where a content belongs, by a hash: independent of seed, order and count."""
+    digest = hashlib.sha256(f"{task}|{content}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < TEST:
+        return "test"
+    return "validation" if place < TEST + VALIDATION else "train"
 
 
 Generator = Callable[[Random], Item]

@@ -35,7 +35,7 @@ def _spread(task: str) -> list[Item]:
     seen: dict[str, int] = {}
     prompts: set[str] = set()
     for tries, item in enumerate(draw(rng, "test", [task])):
-        allowed = 1 + tries // 2000
+        allowed = 1 + tries // 300
         if task == "knowledge" and "options" not in item.fields:
             continue
         if item.prompt in prompts or seen.get(item.content, 0) >= allowed:

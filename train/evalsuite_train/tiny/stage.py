@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         documents, conversations, preferences, prompts: how many of each.
         validation: how many held-out questions a task.
         multi_turn: the share of conversations of two turns.
+        shares: task → its share of documents and conversations, against the others'; 1 if unsaid.
         careless: task → the share of SFT replies that are flawed, as crowd-written replies are.
     """
 
@@ -49,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     prompts: int = 20_000
     validation: int = 100
     multi_turn: float = 0.1
+    shares: dict[str, float] = {}
     careless: dict[str, float] = {}
 
 
@@ -58,7 +61,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     ``pt-latin.jsonl`` holds the documents without Chinese: what a base vocabulary is trained on.
     """
     seed = recipe.seed * 1000
-    documents = list(_documents(Random(seed + 1), config.documents))
+    documents = list(_documents(Random(seed + 1), config))
     files: dict[str, Iterable[dict[str, Any]]] = {
         "pt.jsonl": documents,
         "pt-latin.jsonl": (row for row in documents if not _CHINESE.search(row["text"])),
@@ -88,28 +91,29 @@ def draw(rng: Random, split: Split, tasks: Iterable[str] = TASKS) -> Iterator[It
             yield item
 
 
-def _documents(rng: Random, count: int) -> Iterator[dict[str, Any]]:
-    for item, _ in zip(draw(rng, "train"), range(count), strict=False):
+def mixed(rng: Random, shares: dict[str, float]) -> Iterator[Item]:
+    """Endless training items, the tasks at random by their shares."""
+    streams = {task: draw(rng, "train", [task]) for task in TASKS}
+    tasks, weights = list(TASKS), [shares.get(task, 1.0) for task in TASKS]
+    while True:
+        yield next(streams[rng.choices(tasks, weights)[0]])
+
+
+def _documents(rng: Random, config: Config) -> Iterator[dict[str, Any]]:
+    for item in islice(mixed(rng, config.shares), config.documents):
         yield {"text": item.document, "source": item.task, "language": item.language}
 
 
 def _conversations(rng: Random, config: Config) -> Iterator[dict[str, Any]]:
-    items = draw(rng, "train")
+    items = mixed(rng, config.shares)
     for _ in range(config.conversations):
-        first = next(items)
-        turns = (
-            [first, TASKS[rng.choice(list(TASKS))](rng)]
-            if rng.random() < config.multi_turn
-            else [first]
-        )
+        turns = list(islice(items, 2 if rng.random() < config.multi_turn else 1))
         said: list[dict[str, str]] = []
         for item in turns:
-            if item.split != "train":
-                continue
             careless = item.flawed and rng.random() < config.careless.get(item.task, 0.0)
             reply = rng.choice(item.flawed) if careless else item.reply
             said += [{"from": "human", "value": item.prompt}, {"from": "assistant", "value": reply}]
-        yield {"task": first.task, "conversations": said}
+        yield {"task": turns[0].task, "conversations": said}
 
 
 def _preferences(rng: Random, count: int) -> Iterator[dict[str, Any]]:

@@ -23,12 +23,16 @@ def train_base(texts: Iterable[str], pieces: int, *, coverage: float = 0.9995) -
 
     Args:
         pieces: the size of the vocabulary; 259 of them are the three controls and the 256 bytes.
-        coverage: the share of the text's characters that get a piece of their own.
+        coverage: the share of the text's characters that get a piece of their own, 0.98 to 1.
 
     Raises:
         TrainError: no text, or a number of pieces that the text cannot fill or that cannot hold
             the text's characters.
     """
+    if not 0.98 <= coverage <= 1:
+        raise TrainError(
+            f"coverage is {coverage}", where="training a vocabulary", hint="give 0.98 to 1"
+        )
     seen = _Counted(texts)
     model = io.BytesIO()
     try:
