@@ -3,26 +3,45 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
-# What SFT was trained for. On samples this small a gate on the other tasks answers "inconclusive".
-GATED := classification_zh,extraction_zh,open_zh,summarization_zh,translation
+CHECKPOINTS := train/checkpoints
+RUNGS := pt sft hfft cohft ppo ppo-hacked
+SEEDS ?= 1 2 3
+LADDER ?= runs/ladder
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test check format docs clean
+.PHONY: help demo ladder test check format docs clean
 help:
-	@echo "make demo    evaluate the shipped checkpoints, compare, gate, build a leaderboard"
+	@echo "make demo    evaluate the shipped ladder: stages, comparison, gates, leaderboard"
 	@echo "make test    run every test"
 	@echo "make check   lint, types, import contracts, task validation"
 	@echo "make docs    build the documentation into site/"
+	@echo "make ladder  train the ladder anew and write docs/ladder.md (hours; SEEDS=1 for one seed)"
 
-$(VENV)/.installed: constraints.txt pyproject.toml .ci/install.py
+$(VENV)/.installed: constraints.txt pyproject.toml train/pyproject.toml .ci/install.py
 	$(PYTHON) .ci/install.py $(VENV)
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/evalsuite run --model train/checkpoints/tiny-pt --model train/checkpoints/tiny-sft --tasks all --out $(OUT)
-	$(BIN)/evalsuite compare $(OUT)/tiny-pt $(OUT)/tiny-sft
-	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-pt --candidate $(OUT)/tiny-sft --max-drop 1pt --tasks $(GATED)
+	$(BIN)/evalsuite run $(RUNGS:%=--model $(CHECKPOINTS)/tiny-%) --tasks 'ladder_*' --out $(OUT)
+	$(BIN)/evalsuite reward $(RUNGS:%=$(OUT)/tiny-%) --rm $(CHECKPOINTS)/tiny-rm
+	$(BIN)/evalsuite compare $(OUT)/tiny-sft $(OUT)/tiny-ppo
+	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo --max-drop 5pt --tasks ladder_safety,ladder_wishes
+	@echo "The next gate is meant to close: exit code 1 is a regression."
+	! $(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks ladder_safety,ladder_wishes
 	$(BIN)/evalsuite leaderboard leaderboards/demo.yaml --runs $(OUT)
+	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(OUT)
+
+# Greedy and sampled; one folder a seed, and evalsuite tells them apart by the checkpoints' cards.
+ladder: $(VENV)/.installed
+	for seed in $(SEEDS); do \
+	  $(BIN)/evalsuite-train ladder --recipe tiny --seed $$seed --work $(LADDER)/seed-$$seed || exit 1; \
+	  for sampling in greedy temperature=1; do \
+	    $(BIN)/evalsuite run $(RUNGS:%=--model $(LADDER)/seed-$$seed/%/checkpoint) --tasks 'ladder_*' \
+	      --sampling $$sampling --out $(LADDER)/evaluated/seed-$$seed-$${sampling%%=*} || exit 1; \
+	    $(BIN)/evalsuite reward $(LADDER)/evaluated/seed-$$seed-$${sampling%%=*}/* --rm $(LADDER)/seed-$$seed/rm/checkpoint || exit 1; \
+	  done; \
+	done
+	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(LADDER)/evaluated --markdown docs/ladder.md
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST)

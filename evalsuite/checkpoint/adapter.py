@@ -94,7 +94,11 @@ def merge_adapter(base: Path, adapter: Path, folder: Path) -> None:
     try:
         with quiet(), torch.no_grad():
             model = AutoModelForCausalLM.from_pretrained(
-                str(base), dtype="auto", local_files_only=True, weights_only=True
+                str(base),
+                dtype="auto",
+                local_files_only=True,
+                weights_only=True,
+                trust_remote_code=False,
             )
             if rows and rows != model.get_input_embeddings().weight.shape[0]:
                 model.resize_token_embeddings(rows, mean_resizing=False)
@@ -160,7 +164,11 @@ def _check_tokenizer(adapter: Path, base: Path, rows: int | None) -> None:
 
     folder = adapter if any((adapter / name).is_file() for name in _TOKENIZERS) else base
     try:
-        size = len(AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
+        size = len(
+            AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        )
     except Exception:
         return  # the engine says what is wrong with it
     if rows is not None and size > rows:

@@ -32,10 +32,17 @@ def published_tensors(
     """The merged tensors, in the delta's own dtype.
 
     Raises:
-        BadCheckpoint: the base has tensors that the delta lacks, so they do not belong together.
+        BadCheckpoint: the delta is a model, or lacks tensors of the base: not made from it.
     """
     import torch
 
+    means = _norm_means(deltas)
+    if means and median(means.values()) > _FAR_FROM_ONE:
+        raise BadCheckpoint(
+            "a model, not a delta: the weights of its norms are far from zero",
+            where=str(deltas.path),
+            hint="the order is BASE DELTA OUT",
+        )
     lacking = [n for n in bases.names if n not in deltas and "inv_freq" not in n]
     if lacking:
         raise BadCheckpoint(
@@ -60,10 +67,7 @@ def check_is_no_delta(tensors: TensorFolder, source: str, config: dict[str, Any]
     Raises:
         BadCheckpoint: a raw delta.
     """
-    named = [n for n in tensors.names if _NORM.search(n) and len(tensors.shape(n)) == 1]
-    step = max(1, len(named) // _MOST_NORMS)
-    read = {name: tensors.mean_magnitude(name) for name in [*named[::step], *named[-1:]]}
-    means = {name: mean for name, mean in read.items() if mean is not None}
+    means = _norm_means(tensors)
     if not means or median(means.values()) > _NEAR_ZERO or max(means.values()) > _FAR_FROM_ONE:
         return
     if not _zero_silences(config, next(iter(means))):
@@ -73,6 +77,14 @@ def check_is_no_delta(tensors: TensorFolder, source: str, config: dict[str, Any]
         where=source,
         hint=f"add them to their base first: evalsuite checkpoint apply-delta BASE {source} OUT",
     )
+
+
+def _norm_means(tensors: TensorFolder) -> dict[str, float]:
+    """Name → mean absolute weight of some of the norms, the last one among them."""
+    named = [n for n in tensors.names if _NORM.search(n) and len(tensors.shape(n)) == 1]
+    step = max(1, len(named) // _MOST_NORMS)
+    read = {name: tensors.mean_magnitude(name) for name in [*named[::step], *named[-1:]]}
+    return {name: mean for name, mean in read.items() if mean is not None}
 
 
 def _zero_silences(config: dict[str, Any], name: str) -> bool:

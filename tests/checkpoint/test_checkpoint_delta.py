@@ -137,6 +137,14 @@ def test_a_published_delta_is_added(base, target, tmp_path):
     assert open_checkpoint(str(tmp_path / "merged")).kind == "huggingface"
 
 
+def test_a_model_is_not_taken_for_a_delta(base, target, tmp_path):
+    """Base and delta the wrong way round would add two models."""
+    published = publish(base, target, tmp_path / "published")
+    with pytest.raises(BadCheckpoint, match="a model, not a delta"):
+        apply_delta(published, base, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 @pytest.mark.parametrize("model_type", ["gemma", "nemotron"])
 def test_norms_of_one_plus_weight_are_no_delta(tmp_path, model_type):
     from transformers import AutoConfig, AutoModelForCausalLM

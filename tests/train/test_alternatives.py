@@ -26,7 +26,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch and accelerate, inside trl
     pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning"),
 ]
+PARENT = "sft/checkpoint"
 SHORT = {
+    "parent": PARENT,
     "steps": 2,
     "batch": 4,
     "warmup": 0,
@@ -45,7 +47,7 @@ PAIRS = [
 
 
 @pytest.fixture
-def recipe(checkpoint_path, tmp_path):
+def recipe(checkpoint_path, tmp_path, monkeypatch):
     """A copy of the tiny checkpoint that has passed its gate, prompts with rules, and pairs."""
     parent = tmp_path / "sft" / "checkpoint"
     parent.mkdir(parents=True)
@@ -60,8 +62,8 @@ def recipe(checkpoint_path, tmp_path):
         for p in PAIRS
     ]
     write(tmp_path / "preferences.jsonl", pairs * 3)
+    monkeypatch.chdir(tmp_path)
     sections = {
-        "sft": {},
         "dpo": SHORT | {"data": "preferences.jsonl", "batch": 3},
         "grpo": dict(ONLINE),
         "rloo": dict(ONLINE),
@@ -82,11 +84,11 @@ def finished(recipe, section):
     card = json.loads((out / "checkpoint" / "evalsuite.json").read_text())
     assert (card["stage"], card["step"], card["chat_template"]) == (section, 2, "ziya")
     config = json.loads((out / "checkpoint" / "config.json").read_text())
-    before = json.loads((recipe.parent("sft") / "config.json").read_text())
+    before = json.loads((recipe.parent(PARENT) / "config.json").read_text())
     assert config.get("pad_token_id") == before.get("pad_token_id")
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert not (out / STATE).exists()
-    old, new = load_model(recipe.parent("sft")), load_model(out / "checkpoint")
+    old, new = load_model(recipe.parent(PARENT)), load_model(out / "checkpoint")
     assert any(
         not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True)
     )
@@ -225,7 +227,7 @@ def test_padding_is_never_eos(checkpoint_path):
 
 @pytest.mark.parametrize("section", ["grpo", "rloo"])
 def test_no_rl_before_sft_reaches_its_bar(recipe, section):
-    gate = recipe.parent("sft") / "gate.json"
+    gate = recipe.parent(PARENT) / "gate.json"
     gate.write_text(json.dumps({"training": {"t": 0.79}}))
     with pytest.raises(GateClosed, match=r"below 0\.8: t 0\.790"):
         run_section(recipe, section)

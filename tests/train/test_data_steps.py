@@ -75,7 +75,7 @@ def test_near_duplicates_are_those_whose_shingles_overlap(tmp_path, language):
     base = [rng.choice(words) for _ in range(120)]
     records, truth = [document(join(base))], [None]
     first = set(shingles_of(records[0]).tolist())
-    for changes in list(range(0, 60, 2)) * 3:
+    for changes in range(0, 60, 2):
         copy = list(base)
         for place in rng.sample(range(120), changes):
             copy[place] = rng.choice(words)

@@ -486,8 +486,8 @@ def test_row_ai_feedback_by_the_reward_model(recipe, checkpoint_path):
     ("gate", "says"),
     [
         (None, "never measured"),
-        ({"bar": 0.85, "tasks": {"t": 0.84}}, "'t' is 0.840, its bar is 0.85"),
-        ({"bar": 0.85, "tasks": {"other": 0.99}}, "'t' is not measured"),
+        ({"bar": 0.85, "tasks": {"t": 0.84}}, r"below 0\.85: t 0\.840"),
+        ({"bar": 0.85, "tasks": {"other": 0.99}}, "t not measured"),
     ],
 )
 def test_a_reward_model_below_its_bar_may_not_judge(tmp_path, gate, says):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from evalsuite_train.errors import BadData, BadRecipe
+from evalsuite_train.experience import Experience, ExperiencePool
 from evalsuite_train.feedback.candidates import Candidate, Judged, Sampling, best, judge, sample
 from evalsuite_train.feedback.rows import Asked, read_prompts
 from evalsuite_train.ladder import run_section
@@ -71,6 +72,34 @@ def test_row_human_feedback_hfft(recipe):
     assert (card["stage"], card["step"], card["chat_template"]) == ("hfft", 30, "ziya")
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_the_experience_pool_of_ppo_is_judged_instead_of_sampling(recipe):
+    def experience(prompt, reply, finished=True):
+        return Experience(prompt, "wishes", reply, 1.0, 0.0, 1, finished)
+
+    pool = ExperiencePool(recipe.work / "pool.jsonl.gz")
+    pool.append(
+        [
+            experience("q1", "今天天气很好"),
+            experience("q1", "今" * 50),
+            experience("q2", "好", False),
+        ]
+    )
+    pool.append([experience("q3", "公园"), experience("unknown", "好")])
+    recipe.sections["hfft"]["pool"] = "pool.jsonl.gz"
+    run_section(recipe, "hfft")
+    out = recipe.folder("hfft")
+    kept = [
+        json.loads(line)["conversations"] for line in (out / "kept.jsonl").read_text().splitlines()
+    ]
+    assert [(c[0]["value"], c[1]["value"]) for c in kept] == [
+        ("说1句话", "今天天气很好"),
+        ("说3句话", "公园"),
+    ]
+    ledger = json.loads((out / "ledger.json").read_text())
+    assert (ledger["sampled"], ledger["dropped"]) == (4, {"below the bar": 1, "truncated": 1})
+    assert not (out / "state-candidates.jsonl").exists()
 
 
 def candidate(number, reply="好", finished=True, id="q"):

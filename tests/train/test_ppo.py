@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 
 import msgspec
@@ -388,13 +392,9 @@ def test_reward_hacking_is_detected_and_stops(recipe, gamed_rm):
     assert "**The guards were off.**" in (folder / "checkpoint" / "README.md").read_text("utf-8")
 
 
-class Killed(BaseException):
-    pass
-
-
-def test_a_run_that_was_killed_ends_the_same(recipe, monkeypatch):
+def test_a_run_killed_by_kill_9_ends_the_same(recipe):
     """Weights, log and pool are those of a run that was never interrupted, bit for bit."""
-    recipe = changed(recipe, iterations=5)
+    recipe = changed(recipe, iterations=6)
     folder = recipe.folder("ppo")
 
     def result():
@@ -405,23 +405,29 @@ def test_a_run_that_was_killed_ends_the_same(recipe, monkeypatch):
     run_section(recipe, "ppo")
     whole = result()
     shutil.rmtree(folder)
-    update, calls = Learner.update, []
-
-    def dying(self, *arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise Killed
-        return update(self, *arguments)
-
-    monkeypatch.setattr(Learner, "update", dying)
-    with pytest.raises(Killed):
-        run_section(recipe, "ppo")
-    assert torch.load(folder / "state.pt", weights_only=True)["step"] == 2
-    assert len(ExperiencePool(folder / "experience.jsonl.gz")) == 3 * 48
+    file = recipe.work / "toy.yaml"
+    write(file, {"name": "toy", "seed": 1, "work": str(recipe.work), **recipe.sections})
+    command = "import sys; sys.argv[0] = 'x'; from evalsuite_train.cli import main; main()"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    threads = str(torch.get_num_threads())
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "ppo", "--recipe", str(file)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": threads},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith('{"iteration": 3'):
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+    saved = torch.load(folder / "state.pt", weights_only=True)["step"]
+    assert saved in (2, 4)  # the process may have come further before the signal did
+    assert len(ExperiencePool(folder / "experience.jsonl.gz")) >= 3 * 48
     with pytest.raises(TrainError, match=r"other settings: kl 0\.02 \(now 0\.03\)"):
         run_section(changed(recipe, kl=0.03), "ppo")
     run_section(recipe, "ppo")
-    assert len(calls) == 4 + 3  # it went on from iteration 2 of 5
     assert result() == whole
 
 

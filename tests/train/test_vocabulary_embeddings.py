@@ -137,7 +137,7 @@ def test_pitfall_tokenizer_rows(tmp_path, base, extended):
 
 
 def test_longer_pieces_are_spelled_by_old_pieces_without_the_dummy_prefix(base):
-    second = train_base([f"hello there number {i}" for i in range(200)], 420)
+    second = train_base([f"hello there number {i}" for i in range(200)], 384)
     merged = merge(base, second)
     pieces = [p.piece for p in parsed(merged).pieces[PIECES:]]
     assert "▁hello" in pieces

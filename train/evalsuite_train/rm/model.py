@@ -93,7 +93,8 @@ def pooled(
     """
     device = next(model.parameters()).device
     lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), PAD)
+    # A multiple of 8: every new shape costs a CPU another prepared matrix product, which it keeps.
+    ids = torch.full((len(rows), -(-int(lengths.max()) // 8) * 8), PAD)
     for at, row in enumerate(rows):
         ids[at, : len(row)] = torch.tensor(row)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()

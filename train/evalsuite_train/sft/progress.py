@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from evalsuite_train.errors import BadData
@@ -39,7 +40,10 @@ class Progress:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a text file; an older one stands until the new one is complete."""
-    temporary = file.with_name(file.name + ".new")
+    """Write a text file; an older one stands until the new one is complete.
+
+    Under ZeRO every process may write the same content: each has a temporary file of its own.
+    """
+    temporary = file.with_name(f"{file.name}.{os.environ.get('RANK', '0')}.new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)

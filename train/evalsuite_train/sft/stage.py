@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,12 @@ class _Run:
         self.matrix = Matrix(out / "matrix.json", self.key)
         self.validation = self._examination(config.validation)
         self.training = self._examination(config.training)
+        self.trained_now = False
 
     def run(self) -> None:
         plan = self._plan()
-        if self.validation and START not in self.matrix.rows:
+        leads = os.environ.get("RANK", "0") == "0"  # under ZeRO the others wait in training
+        if self.validation and leads and START not in self.matrix.rows:
             self.matrix.add(START, self.validation.ask(self._placed(self._base())))
         step = 0
         for number, stage in enumerate(plan, 1):
@@ -88,6 +91,10 @@ class _Run:
                 self.matrix.add(name, self.validation.ask(model))
             if self.config.forgetting is not None and self.validation:
                 self.matrix.check(self.config.forgetting)
+            if self.config.zero and self.trained_now and number < len(plan):
+                # The other processes end with a training; the next one needs a new start.
+                print(f"stage {number} of {len(plan)} is written; run the same again", flush=True)
+                raise SystemExit(0)
         if self.validation:
             print(self.matrix.table(), flush=True)
         self._publish(model, step, len(plan))
@@ -142,6 +149,7 @@ class _Run:
         batches = stream(chosen, mixture, self.config.batch, pad=self.form.pad)
         if steps <= self.config.warmup:
             print(f"stage {number}: {steps} steps, all of them warm-up", flush=True)
+        self.trained_now = True
         train(model, batches, self.config.optimisation(steps), work, seed=seed, data=self.key)
 
     def _starting(self, number: int) -> Any:
@@ -165,10 +173,11 @@ class _Run:
 
     def _placed(self, model: Any) -> Any:
         """The model where it is to be trained and asked."""
-        wanted = self.config.device
-        return model.to(
-            ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-        )
+        device = self.config.device
+        if device == "auto":
+            cuda = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            device = cuda if torch.cuda.is_available() else "cpu"
+        return model.to(device)
 
     def _write_stage(self, target: Path, model: Any, number: int, step: int) -> None:
         before = (
