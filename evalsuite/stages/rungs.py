@@ -91,10 +91,10 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decoding_of(part: TaskPart) -> str:
-    """``greedy`` or ``sampled``: by the temperature of ``--sampling``, else by the variant's name."""
-    settings = dict(setting.split("=", 1) for setting in part.sampling.split(",") if "=" in setting)
+    """``greedy`` or ``sampled``: by what ``--sampling`` said, else by the variant's name."""
+    settings = dict(pair.split("=") for pair in part.sampling.split(",") if pair)
     if "temperature" in settings:
-        return "greedy" if float(settings["temperature"]) == 0 else "sampled"
+        return "sampled" if float(settings["temperature"]) > 0 else "greedy"
     return "sampled" if "sampled" in part.variant.split("-") else "greedy"
 
 

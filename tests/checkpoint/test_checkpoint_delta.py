@@ -301,15 +301,17 @@ def large(tmp_path_factory):
 
 
 def test_memory_does_not_grow_with_the_model(large, tmp_path):
-    """Five times the weights, 160 MB more, take less than 40 MB more at their peak."""
+    """Five times the weights, 160 MB more, and the peak is higher by less than one tensor."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH, str(large), str(tmp_path)],
+        # glibc gives large blocks back at once, so the peak is what is in use, not what it keeps
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 40
+    assert float(done.stdout) < 10
     assert same_bits(state(tmp_path / "big" / "merged"), state(large / "big" / "target"))
 
 

@@ -175,7 +175,7 @@ def test_info_says_what_it_is(call, delta, base, tmp_path):
     (delta / CARD).write_text('{"stage": "sft\\u001b[2J"}')
     done = call("checkpoint", "info", delta, "--base", base)
     assert done.returncode == 0, done.stderr
-    for word in ("delta", "float16", "float32", "base: ", "fingerprint", "sft\\x1b"):
+    for word in ("delta", "float16", "float32", "base: ", "fingerprint", "sft␛[2J"):
         assert word in done.stdout
     assert "\x1b" not in done.stdout
     assert not merged_home().exists(), "looking merges nothing"

@@ -54,7 +54,7 @@ def test_ppo_learns_a_toy_reward(value):
         config = Config(
             device="cpu",
             kl=kl,
-            iterations=20,
+            iterations=14,
             learning_rate=3e-3,
             value_learning_rate=1e-2,
             minibatches=2,
@@ -64,7 +64,7 @@ def test_ppo_learns_a_toy_reward(value):
         learner = Learner(
             policy, policy.get_decoder() if value == "policy" else None, config, allowed=16
         )
-        prompts = [[1, 3 + i % 5] for i in range(64)]
+        prompts = [[1, 3 + i % 5] for i in range(48)]
         means, drift = [], 0.0
         for iteration in range(config.iterations):
             replies = generate(
@@ -212,12 +212,12 @@ def test_false_alarms_are_rare_when_nothing_changes(validation):
     draw = np.random.default_rng(3)
     start = Measured([0.5] * 200, [0.5] * 200, [0.0] * 200)
     alarms = 0
-    for _ in range(60):
+    for _ in range(30):
         gold = (0.5 + draw.normal(0, 0.3, 200)).tolist()
         alarms += (
             validation.parted(start, Measured(gold, gold, [0.5] * 200), alpha=0.05) is not None
         )
-    assert alarms <= 8  # 60 × 0.05 = 3 expected at most; P(X > 8) < 0.4 %
+    assert alarms <= 5  # 30 × 0.05 = 1.5 expected at most; P(X > 5) < 0.4 %
 
 
 # The stage.
@@ -318,7 +318,7 @@ def test_row_human_feedback_ppo(recipe, parent):
     first, last = looks[0]["validation"], looks[-1]["validation"]
     assert last["gold_sampled"] > first["gold_sampled"] + 0.3
     assert last["gold_greedy"] >= first["gold_greedy"]
-    assert last["reward"] > first["reward"] + 0.2
+    assert last["reward"] > first["reward"] + 0.1  # half of it is greedy, which was good before
     trained = [row for row in rows if "kl" in row]
     assert len(trained) == 8
     for key in (

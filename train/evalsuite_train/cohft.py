@@ -16,6 +16,7 @@ marker, which the checkpoint's own chat template writes.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -92,10 +93,10 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     (out / "ledger.json").write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
     sources = [Source(chains, 1 - config.pt_share)]
     if config.pt_share > 0:
-        texts = [
-            text_sample(tokenizer, t, config.max_length) for t in read_texts(recipe.file(config.pt))
-        ]
-        sources.append(Source(texts, config.pt_share))
+        wanted = config.steps * config.accumulation * config.batch * config.pt_share
+        texts = read_texts(recipe.file(config.pt))[: math.ceil(wanted) + 1]  # no more are reached
+        rows = [text_sample(tokenizer, text, config.max_length) for text in texts]
+        sources.append(Source(rows, config.pt_share))
     plain = batches(sources, config.batch, recipe.seed)
     stream = forgetful(plain, config.forgetting, tokenizer.unk_token_id, recipe.seed)
     steps = train(model, stream, config, out, seed=recipe.seed, data=content(sources))

@@ -62,7 +62,7 @@ def add_adapter(model: Any, adapter: Adapter, base: Path, seed: int) -> Any:
         task_type="CAUSAL_LM",
         base_model_name_or_path=str(base),
         r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]
+        lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=list(adapter.targets),
     )
