@@ -125,6 +125,14 @@ def test_unfinished_runs_other_families_and_other_protocols_are_left_out_and_tol
         find_ladder(runs[2:3])
 
 
+def test_greedy_by_itself_and_greedy_on_demand_are_the_same():
+    runs = [ladder_run(n, {"quiz": flat(10)}, stage=n[2:]) for n in ("t-pt", "t-sft")]
+    [part] = runs[1].manifest.tasks
+    runs[1].manifest.tasks = (msgspec.structs.replace(part, sampling="temperature=0"),)
+    ladder = find_ladder(runs)
+    assert (len(ladder.cells), ladder.decodings, ladder.notes) == (2, ("greedy",), ())
+
+
 # Alarms --------------------------------------------------------------------------------------
 
 

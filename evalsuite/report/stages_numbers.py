@@ -31,11 +31,12 @@ def limits(interval: Interval, metric: Metric) -> str:
 
 
 def half(interval: Interval, metric: Metric) -> str:
-    """``71.2 ± 3.1``, half the interval's width."""
+    """``71.2 ± 3.1``: how far the interval reaches on its longer side."""
     value = number(interval.value, metric)
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return value
-    return f"{value} ± {number((interval.high - interval.low) / 2, metric)}"
+    reach = max(interval.high - interval.value, interval.value - interval.low)
+    return f"{value} ± {number(reach, metric)}"
 
 
 def signed(value: float, metric: Metric) -> str:

@@ -29,7 +29,9 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
             " what was trained from it: whole with a band along the trunk, dashed to a branch."
         ),
         "scores": "Scores",
-        "scores_help": "Mean over seeds with its 95% interval; n counts questions.",
+        "scores_help": (
+            "Mean over seeds with its 95% interval (its longer side after ±); n counts questions."
+        ),
         "transitions": "From stage to stage",
         "transitions_help": (
             "Paired, question by question, against the parent: change in points with its 95%"
@@ -122,7 +124,7 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
             "主干为带区间的实线，分支为虚线。"
         ),
         "scores": "得分",
-        "scores_help": "各种子的平均得分与 95% 置信区间；n 为题数。",
+        "scores_help": "各种子的平均得分与 95% 置信区间（± 后为较长一侧）；n 为题数。",
         "transitions": "阶段之间的变化",
         "transitions_help": (
             "与父阶段逐题配对比较：变化（分）与 95% 置信区间。两个标记：换用其他种子也成立；"

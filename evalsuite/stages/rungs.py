@@ -211,7 +211,9 @@ def _protocol(part: TaskPart) -> str:
     """Equal for parts whose scores mean the same."""
     metrics = msgspec.to_builtins(part.metrics)
     data = sorted(part.data.sha256.items())
-    asked = [part.version, part.subset, part.variant, part.num_fewshot, part.sampling]
+    # What is greedy by itself and what was told to be greedy is the same.
+    sampling = [s for s in part.sampling.split(",") if s not in ("", "temperature=0")]
+    asked = [part.version, part.subset, part.variant, part.num_fewshot, sampling]
     return digest([*asked, metrics, data])
 
 
