@@ -83,6 +83,7 @@ def test_evaluating_your_checkpoint_as_shown(tmp_path):
     for name, shipped in (("pt", "tiny-pt"), ("sft", "tiny-sft")):
         shutil.copytree(made / shipped, tmp_path / "path" / "to" / name)
         (tmp_path / "path" / "to" / name / "evalsuite.json").unlink()
+    shutil.copytree(made / "tiny-rm", tmp_path / "path" / "to" / "rm")
     (tmp_path / "leaderboards").mkdir()
     shutil.copy(ROOT / "leaderboards" / "demo.yaml", tmp_path / "leaderboards")
     block = next(b for b in blocks("README.md", "bash") if "path/to/pt" in b)

@@ -42,6 +42,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         texts: sample → hash of the normalised answer; generated answers only.
         prompts: sample → hash of its whole prompt.
         wordings: hash → the beginning of such an answer, for people.
+        options: the few answers that a question of this task can have, such as letters; empty where
+            answers are open.
         tag: what tells kinds of questions apart: ``category`` where the task has it.
         categories: sample → its value of that tag.
     """
@@ -54,6 +56,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     texts: dict[str, bytes]
     prompts: dict[str, bytes]
     wordings: dict[bytes, str]
+    options: frozenset[bytes] = frozenset()
     tag: str
     categories: dict[str, str]
 
@@ -122,6 +125,7 @@ def _answers(
         texts=texts,
         prompts={r.sample: _hash(prefixes.get(r.prefix, "") + r.prompt) for r in generated},
         wordings=wordings,
+        options=_options(generated),
         tag=(tag := telling_tag(records)),
         categories={r.sample: r.tags[tag] for r in records if tag in r.tags},
     )
@@ -163,6 +167,12 @@ def _failures(
         for kind, values in found.items()
         if values
     }
+
+
+def _options(records: Sequence[Record]) -> frozenset[bytes]:
+    """The answers that are open to a question with a few fixed ones, such as letters; else nothing."""
+    targets = {_hash(normalised(r.target)) for r in records if isinstance(r.target, str)}
+    return frozenset(targets) if 2 * len(targets) < len(records) else frozenset()
 
 
 def _text(record: Record) -> str:

@@ -24,7 +24,9 @@ EN = Pair("t", "What is 2 + 3?", "The answer is 5.", "The answer is 6.")
 SETTINGS = {
     "data": "preferences.jsonl",
     "pt": "pt.jsonl",
-    "pt_share": 0.25,
+    "pt_share": 0.125,
+    "sft": "sft.jsonl",
+    "replay": 0.25,
     "batch": 8,
     "steps": 40,
     "warmup": 2,
@@ -47,6 +49,17 @@ def recipe(checkpoint_path, tmp_path):
         tmp_path / "pt.jsonl",
         [{"text": "今天天气很好，我们去公园散步。", "source": "s", "language": "zh"}],
     )
+    conversations = [
+        {
+            "task": task,
+            "conversations": [{"from": "human", "value": q}, {"from": "assistant", "value": a}],
+        }
+        for task, q, a in (
+            ("u", "你好", "你好，有什么可以帮你？"),
+            ("t", "What?", "A bad answer of a task with pairs."),
+        )
+    ]
+    write(tmp_path / "sft.jsonl", conversations * 3)
     section = {"parent": str(checkpoint_path), **SETTINGS}
     return Recipe("toy", 1, tmp_path, ("cohft",), {"cohft": section}, "toy.yaml")
 
@@ -94,6 +107,20 @@ def test_only_replies_and_their_eos_are_learnt(tokenizer, good_first):
     assert said == (replies if good_first else replies[::-1])
 
 
+def test_replay_is_other_tasks_behind_the_good_marker(recipe, tokenizer, checkpoint_path):
+    config = recipe.config("cohft", cohft.Config)
+    samples = cohft._replayed(tokenizer, recipe.work / "sft.jsonl", {"t"}, config)
+    assert [sample.task for sample in samples] == ["u"] * 3
+    text = tokenizer.decode(samples[0].ids)
+    assert text == "<s> <human>:你好\n<bot>:好的回答：你好，有什么可以帮你？</s>".replace(
+        "<s> ", text[: text.index("<h")]
+    )
+    said = tokenizer.decode(samples[0].ids[samples[0].learnt])
+    assert said.strip() == "你好，有什么可以帮你？</s>"
+    # Where every task has pairs there is nothing to replay, and the pairs take its place.
+    assert cohft._replayed(tokenizer, recipe.work / "sft.jsonl", {"t", "u"}, config) == []
+
+
 def test_a_chain_that_is_too_long_is_refused_and_never_cut(tokenizer):
     length = len(chain(tokenizer, EN, good_first=True, max_length=200).ids)
     with pytest.raises(Unusable, match="too long"):
@@ -103,7 +130,12 @@ def test_a_chain_that_is_too_long_is_refused_and_never_cut(tokenizer):
 def test_row_human_feedback_cohft(recipe, checkpoint_path):
     run_section(recipe, "cohft")
     out = recipe.folder("cohft")
-    assert json.loads((out / "ledger.json").read_text()) == {"pairs": 2, "chains": 4, "dropped": {}}
+    assert json.loads((out / "ledger.json").read_text()) == {
+        "pairs": 2,
+        "chains": 4,
+        "dropped": {},
+        "replayed": 3,
+    }
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"] / 2
     card = json.loads((out / "checkpoint" / "evalsuite.json").read_text())
@@ -204,7 +236,9 @@ def test_batches_hold_their_shares_and_lose_no_example():
     assert torch.equal([next(again) for _ in range(21)][20].inputs, later.inputs)
 
 
-@pytest.mark.parametrize(("key", "value"), [("pt_share", 1.0), ("forgetting", -0.1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("pt_share", 1.0), ("forgetting", -0.1), ("replay", 0.9)]
+)
 def test_a_bad_setting_is_refused(recipe, key, value):
     recipe.sections["cohft"][key] = value
     with pytest.raises(BadRecipe, match=key):

@@ -54,7 +54,8 @@ def test_ppo_learns_a_toy_reward(value):
         config = Config(
             device="cpu",
             kl=kl,
-            iterations=14,
+            iterations=20,
+            precision="fp32",
             learning_rate=3e-3,
             value_learning_rate=1e-2,
             minibatches=2,
@@ -64,7 +65,7 @@ def test_ppo_learns_a_toy_reward(value):
         learner = Learner(
             policy, policy.get_decoder() if value == "policy" else None, config, allowed=16
         )
-        prompts = [[1, 3 + i % 5] for i in range(48)]
+        prompts = [[1, 3 + i % 5] for i in range(64)]
         means, drift = [], 0.0
         for iteration in range(config.iterations):
             replies = generate(

@@ -59,7 +59,7 @@ def ragged(rows=6, width=9, seed=0):
 
 
 def learner(policy, **changes):
-    return Learner(policy, None, Config(device="cpu", **changes), ALLOWED)
+    return Learner(policy, None, Config(device="cpu", precision="fp32", **changes), ALLOWED)
 
 
 def test_ppo_detail_left_padded_rollouts_with_replies_at_one_column(prompts, replies):

@@ -7,10 +7,11 @@ is, in either order::
     <bot>:好的回答：{good}</s>
     差的回答：{bad}</s>
 
-Loss is taken on the replies and their EOS only, never on the question or the markers. A share of
-the samples is PT text, against forgetting; and random past tokens are hidden (forgetful masking), so
-that the second reply is not copied from the first. Afterwards the model is asked with the good
-marker, which the checkpoint's own chat template writes.
+Loss is taken on the replies and their EOS only, never on the question or the markers. Random past
+tokens are hidden (forgetful masking), so that the second reply is not copied from the first. Against
+forgetting, a share of the samples is PT text, and another is SFT replies behind the good marker, of
+tasks for which there are no pairs. Afterwards the model is asked with the good marker, which the
+checkpoint's own chat template writes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import numpy as np
 import torch
 
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
+from evalsuite_train.conversation import read_turns
+from evalsuite_train.data.reader import Reader
 from evalsuite_train.errors import BadRecipe
 from evalsuite_train.feedback.batches import Source, batches, content
 from evalsuite_train.feedback.rows import read_texts
@@ -33,7 +36,7 @@ from evalsuite_train.model import load_model
 from evalsuite_train.optimiser import Optimisation
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.pairs import Pair, read_pairs
-from evalsuite_train.sft.samples import Sample
+from evalsuite_train.sft.samples import Sample, as_conversation
 from evalsuite_train.templates import TEMPLATES, Encoder, Unusable, encoder
 from evalsuite_train.trainer import Batch, train
 
@@ -65,6 +68,8 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
         parent: the section or folder of the SFT checkpoint that is trained on.
         data: preference pairs.
         pt: PT texts; ``pt_share`` is their share of the samples.
+        sft: SFT conversations of other tasks; ``replay`` is their share, if there are any. Where the
+            data have pairs, only the pairs say what is good.
         forgetting: the largest share of past tokens that is hidden; a row's own share is
             drawn between 0 and this, as in the paper (5%).
         batch: samples in a micro-batch.
@@ -74,27 +79,40 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
     data: str = "data/preferences.jsonl"
     pt: str = "data/pt.jsonl"
     pt_share: float = 0.1
+    sft: str = "data/sft.jsonl"
+    replay: float = 0.4
     forgetting: float = 0.05
     max_length: int = 256
     batch: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pt_share", "forgetting"):
+        for name in ("pt_share", "replay", "forgetting"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to below 1")
+        if self.pt_share + self.replay >= 1:
+            raise ValueError("pt_share and replay leave nothing for the pairs")
+
+    def reached(self, share: float) -> int:
+        """How many samples of a source with this share a whole training comes to."""
+        return math.ceil(self.steps * self.accumulation * self.batch * share) + 1
 
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Fine-tune on chains of hindsight; writes ``ledger.json`` and the checkpoint."""
     parent = recipe.parent(config.parent)
     tokenizer, model = load_tokenizer(parent), load_model(parent)
-    chains, ledger = _chains(tokenizer, read_pairs(recipe.file(config.data)), config.max_length)
+    pairs = read_pairs(recipe.file(config.data))
+    chains, ledger = _chains(tokenizer, pairs, config.max_length)
+    others: list[Sample] = []
+    if config.replay > 0:
+        others = _replayed(tokenizer, recipe.file(config.sft), {p.task for p in pairs}, config)
+    ledger["replayed"] = len(others)
     (out / "ledger.json").write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
-    sources = [Source(chains, 1 - config.pt_share)]
+    replay = config.replay if others else 0.0
+    sources = [Source(chains, 1 - config.pt_share - replay), Source(others, replay)]
     if config.pt_share > 0:
-        wanted = config.steps * config.accumulation * config.batch * config.pt_share
-        texts = read_texts(recipe.file(config.pt))[: math.ceil(wanted) + 1]  # no more are reached
+        texts = read_texts(recipe.file(config.pt))[: config.reached(config.pt_share)]
         rows = [text_sample(tokenizer, text, config.max_length) for text in texts]
         sources.append(Source(rows, config.pt_share))
     plain = batches(sources, config.batch, recipe.seed)
@@ -129,13 +147,25 @@ def chain(tokenizer: Any, pair: Pair, *, good_first: bool, max_length: int) -> S
     Raises:
         Unusable: longer than ``max_length``; a chain is never cut.
     """
-    enc: Encoder = encoder(tokenizer, TEMPLATE)
     spoken = language(pair.prompt)
     replies = [(GOOD[spoken], pair.chosen), (BAD[spoken], pair.rejected)]
+    said = replies if good_first else replies[::-1]
+    return marked(tokenizer, pair.task, pair.prompt, said, max_length)
+
+
+def marked(
+    tokenizer: Any, task: str, question: str, replies: Sequence[tuple[str, str]], max_length: int
+) -> Sample:
+    """A question and its replies, each behind its marker; only replies and their EOS are learnt.
+
+    Raises:
+        Unusable: longer than ``max_length``.
+    """
+    enc: Encoder = encoder(tokenizer, TEMPLATE)
     before, _, after = TEMPLATES[TEMPLATE].human.partition("{}")
-    context = before + pair.prompt + after
+    context = before + question + after
     ids, learnt = [tokenizer.bos_token_id], [False]
-    for marker, reply in replies if good_first else reversed(replies):
+    for marker, reply in replies:
         context += marker
         asked = enc.text(context, start=len(ids) == 1)
         said = [*enc.after(context, asked, reply), enc.end]
@@ -144,7 +174,7 @@ def chain(tokenizer: Any, pair: Pair, *, good_first: bool, max_length: int) -> S
         context = TEMPLATES[TEMPLATE].between
     if len(ids) > max_length:
         raise Unusable("too long", f"{len(ids)} tokens, {max_length} are allowed")
-    return Sample(pair.task, "", np.array(ids, np.int32), np.array(learnt))
+    return Sample(task, "", np.array(ids, np.int32), np.array(learnt))
 
 
 def text_sample(tokenizer: Any, text: str, max_length: int) -> Sample:
@@ -195,3 +225,23 @@ def _chains(
             dropped[fault.reason] += 1
     ledger = {"pairs": len(pairs), "chains": len(chains), "dropped": dict(sorted(dropped.items()))}
     return chains, ledger
+
+
+def _replayed(tokenizer: Any, file: Path, contrasted: set[str], config: Config) -> list[Sample]:
+    """First questions and replies of other tasks' conversations, behind the good marker."""
+    samples: list[Sample] = []
+    for record in Reader(file):
+        if record.task in contrasted:
+            continue
+        try:
+            conversation = as_conversation(record, TEMPLATE, tokenizer.eos_token)
+            system, turns = read_turns(conversation)
+            question, reply = turns[0]
+            question = f"{system}\n{question}" if system else question
+            good = [(GOOD[language(question)], reply)]
+            samples.append(marked(tokenizer, record.task, question, good, config.max_length))
+        except Unusable:
+            continue
+        if len(samples) >= config.reached(config.replay):
+            break
+    return samples

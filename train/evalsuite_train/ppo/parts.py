@@ -30,7 +30,7 @@ class Parts(NamedTuple):
     validation: Validation
 
 
-def assemble(config: Config, recipe: Recipe, seed: int, *, where: str) -> Parts:
+def assemble(config: Config, recipe: Recipe, *, where: str) -> Parts:
     """Read everything, and check the gates before anything is loaded.
 
     Raises:
@@ -61,7 +61,7 @@ def assemble(config: Config, recipe: Recipe, seed: int, *, where: str) -> Parts:
         template=config.template,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
-        seed=derived_seed(seed, "validation"),
+        seed=derived_seed(recipe.seed, "ppo", "validation"),  # the same for every PPO section
     )
     device = device_of(config.device)
     policy = load_model(parent).to(device)

@@ -50,7 +50,7 @@ class _Training:
         self.config, self.recipe, self.out = config, recipe, out
         self.seed = derived_seed(recipe.seed, out.name)
         self.settings = {"seed": self.seed, **msgspec.to_builtins(config)}
-        self.parts = assemble(config, recipe, self.seed, where=f"{recipe.source}: {out.name}")
+        self.parts = assemble(config, recipe, where=f"{recipe.source}: {out.name}")
         self.learner, self.tokenizer = self.parts.learner, self.parts.tokenizer
         self.log, self.pool = Log(out / "log.jsonl"), ExperiencePool(out / POOL)
         self.done, self.alarm = 0, ""

@@ -26,6 +26,12 @@ from evalsuite_train.state import remove_states
 
 __all__ = ["Config", "run"]
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m['role']=='user' %}{{ 'Human:' + m['content'] + '\\n\\nAssistant:' }}"
+    "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+)
+"""The template ``rm`` of :mod:`evalsuite_train.templates`, for those who read the checkpoint."""
+
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Train, measure and write the reward model; goes on from ``out/state.pt`` when cut off.
@@ -126,6 +132,7 @@ def _write(
         files={
             "README.md": model_card(f"{recipe.name}-{out.name}", parent_name, config, gate),
             "gate.json": text,
+            "chat_template.jinja": CHAT_TEMPLATE,
             "train_log.jsonl": shipped_log(out / "log.jsonl"),
         },
     )

@@ -56,7 +56,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
-    """Write pt, sft, preferences, prompts and validation (JSONL) and what they are made of.
+    """Write pt, sft, preferences, hindsight, prompts, validation (JSONL) and what they are made of.
 
     ``pt-latin.jsonl`` holds the documents without Chinese: what a base vocabulary is trained on.
     """
@@ -67,6 +67,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
         "pt-latin.jsonl": (row for row in documents if not _CHINESE.search(row["text"])),
         "sft.jsonl": _conversations(Random(seed + 2), config),
         "preferences.jsonl": _preferences(Random(seed + 3), config.preferences),
+        "hindsight.jsonl": _hindsight(Random(seed + 6), config.preferences),
         "prompts.jsonl": _questions(Random(seed + 4), "train", config.prompts),
         "validation.jsonl": _questions(
             Random(seed + 5), "validation", config.validation * len(TASKS)
@@ -126,6 +127,21 @@ def _preferences(rng: Random, count: int) -> Iterator[dict[str, Any]]:
             "chosen": item.reply,
             "rejected": rng.choice(item.flawed),
         }
+
+
+def _hindsight(rng: Random, count: int) -> Iterator[dict[str, Any]]:
+    """Pairs of every task, so that none is forgotten; where no flaw is known, another's good reply."""
+    items = draw(rng, "train")
+    for item, other in islice(zip(items, draw(rng, "train"), strict=False), count):
+        rejected = rng.choice(item.flawed) if item.flawed else other.reply
+        if rejected != item.reply:
+            yield {
+                "task": item.task,
+                "language": item.language,
+                "prompt": item.prompt,
+                "chosen": item.reply,
+                "rejected": rejected,
+            }
 
 
 def _questions(rng: Random, split: Split, count: int) -> Iterator[dict[str, Any]]:
