@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 OUT ?= runs/demo
 CHECKPOINTS := train/checkpoints
 RUNGS := pt sft hfft cohft ppo ppo-hacked
+# What the preferences, the reward model and PPO are about; the other skills are to stay as they were.
+TRAINED := ladder_safety,ladder_wishes
 SEEDS ?= 1 2 3
 LADDER ?= runs/ladder
 export TOKENIZERS_PARALLELISM ?= false
@@ -22,26 +24,33 @@ $(VENV)/.installed: constraints.txt pyproject.toml train/pyproject.toml .ci/inst
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/evalsuite run $(RUNGS:%=--model $(CHECKPOINTS)/tiny-%) --tasks 'ladder_*' --out $(OUT)
-	$(BIN)/evalsuite reward $(RUNGS:%=$(OUT)/tiny-%) --rm $(CHECKPOINTS)/tiny-rm
+	$(BIN)/evalsuite run $(RUNGS:%=--model $(CHECKPOINTS)/tiny-%) --tasks 'ladder_*' --sampling temperature=1 --out $(OUT)
+	$(BIN)/evalsuite reward $(RUNGS:%=$(OUT)/tiny-%) --rm $(CHECKPOINTS)/tiny-rm --tasks $(TRAINED)
+	$(BIN)/evalsuite reward $(RUNGS:%=$(OUT)/tiny-%) --rm $(CHECKPOINTS)/tiny-rm-weak --tasks $(TRAINED)
 	$(BIN)/evalsuite compare $(OUT)/tiny-sft $(OUT)/tiny-ppo
-	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo --max-drop 5pt --tasks ladder_safety,ladder_wishes
+	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo --max-drop 5pt --tasks $(TRAINED)
 	@echo "The next gate is meant to close: exit code 1 is a regression."
-	! $(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks ladder_safety,ladder_wishes
+	! $(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks $(TRAINED)
 	$(BIN)/evalsuite leaderboard leaderboards/demo.yaml --runs $(OUT)
-	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(OUT)
+	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(OUT) --html $(OUT)/stages.html
 
-# Greedy and sampled; one folder a seed, and evalsuite tells them apart by the checkpoints' cards.
+# Every seed from nothing, greedy and sampled; evalsuite tells the seeds apart by the checkpoints' cards.
 ladder: $(VENV)/.installed
 	for seed in $(SEEDS); do \
 	  $(BIN)/evalsuite-train ladder --recipe tiny --seed $$seed --work $(LADDER)/seed-$$seed || exit 1; \
-	  for sampling in greedy temperature=1; do \
-	    $(BIN)/evalsuite run $(RUNGS:%=--model $(LADDER)/seed-$$seed/%/checkpoint) --tasks 'ladder_*' \
-	      --sampling $$sampling --out $(LADDER)/evaluated/seed-$$seed-$${sampling%%=*} || exit 1; \
-	    $(BIN)/evalsuite reward $(LADDER)/evaluated/seed-$$seed-$${sampling%%=*}/* --rm $(LADDER)/seed-$$seed/rm/checkpoint || exit 1; \
-	  done; \
+	  $(MAKE) --no-print-directory ladder-evaluated SEED=$$seed || exit 1; \
 	done
 	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(LADDER)/evaluated --markdown docs/ladder.md
+
+.PHONY: ladder-evaluated
+ladder-evaluated:
+	for sampling in greedy temperature=1; do \
+	  $(BIN)/evalsuite run $(RUNGS:%=--model $(LADDER)/seed-$(SEED)/%/checkpoint) --tasks 'ladder_*' \
+	    --sampling $$sampling --out $(LADDER)/evaluated || exit 1; \
+	  for rung in $(RUNGS); do for rm in rm rm-weak; do \
+	    $(BIN)/evalsuite reward $(LADDER)/evaluated/tiny-$$rung --rm $(LADDER)/seed-$(SEED)/$$rm/checkpoint --tasks $(TRAINED) || exit 1; \
+	  done; done; \
+	done
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST)

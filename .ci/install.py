@@ -29,7 +29,19 @@ def main() -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     _install_torch(pip)
     print("installing evalsuite and its dependencies", flush=True)
-    _run([*pip, "install", "--quiet", "-c", str(CONSTRAINTS), "-e", f"{HERE}[{extras}]", "-e", str(HERE / "train")])
+    _run(
+        [
+            *pip,
+            "install",
+            "--quiet",
+            "-c",
+            str(CONSTRAINTS),
+            "-e",
+            f"{HERE}[{extras}]",
+            "-e",
+            str(HERE / "train"),
+        ]
+    )
 
 
 def _install_torch(pip: list[str]) -> None:

@@ -11,6 +11,7 @@ reward; until then the work lies in a hidden file beside it, and a killed start 
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -114,10 +115,12 @@ def reward_run(
     model: Scorer,
     source: RewardSource,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tasks: Sequence[str] = (),
 ) -> Path:
     """Write the rewards of every generated answer of a run.
 
     Args:
+        tasks: names or patterns such as ``ladder_*``; only answers to these; empty is all.
         progress: told how many conversations are done, of how many.
 
     Returns:
@@ -135,11 +138,13 @@ def reward_run(
         )
     file = run.path / source.file
     with _Part(file, source) as part:
-        known = _good([*_read(file, source), *part.lines])
-        waiting, wanted = _waiting(run, known)
+        before = list(_read(file, source))
+        known = _good([*before, *part.lines])
+        waiting, wanted = _waiting(run, known, tasks)
         part.compute(waiting, model, progress)
         known |= {line.key: line for line in part.lines}
         every = [_own(line, known[line.key]) for line in wanted]
+        every += [line for line in before if not _asked(line.task, tasks)]
         whole = [lines.encode(source), *map(lines.encode, every)]
         write_atomically(file, b"\n".join(whole) + b"\n")
         part.discard()
@@ -162,13 +167,19 @@ def read_rewards(run: Run) -> list[RewardTable]:
     return sorted(tables, key=lambda table: (table.source.name, table.source.fingerprint))
 
 
-def _waiting(run: Run, known: dict[str, Reward]) -> tuple[dict[str, Conversation], list[Reward]]:
+def _asked(task: str, tasks: Sequence[str]) -> bool:
+    return not tasks or any(fnmatch.fnmatchcase(task, pattern) for pattern in tasks)
+
+
+def _waiting(
+    run: Run, known: dict[str, Reward], tasks: Sequence[str]
+) -> tuple[dict[str, Conversation], list[Reward]]:
     """Key → conversation without a reward, each once; and a line for every generated answer."""
     prefixes = run.prefixes()
     waiting: dict[str, Conversation] = {}
     wanted = []
     for record in run.records():
-        found = conversation(record, prefixes)
+        found = conversation(record, prefixes) if _asked(record.task, tasks) else None
         if found is None:
             continue
         key = found.key
@@ -179,7 +190,8 @@ def _waiting(run: Run, known: dict[str, Reward]) -> tuple[dict[str, Conversation
         raise DataMissing(
             "the run has no generated answer to reward",
             where=str(run.path),
-            hint="multiple choice by likelihood writes no text; choose a generation task or variant",
+            hint="multiple choice by likelihood writes no text; choose a generation task or variant,"
+            " and check --tasks",
         )
     return waiting, sorted(wanted, key=lambda line: (line.task, line.sample))
 

@@ -296,3 +296,13 @@ def test_the_command_line(tmp_path, rm):
     assert table.rewards["quiz", "q0"].reward == pytest.approx(
         by_hand(rm, "[user] 0+0=? [assistant] abc", end=True), abs=1e-5
     )
+
+
+def test_only_the_tasks_asked_for_are_rewarded_and_the_others_are_kept(tmp_path):
+    run = a_run(tmp_path, ["one", "three"])
+    [task] = {record.task for record in run.records()}
+    with pytest.raises(DataMissing, match="no generated answer"):
+        reward_run(run, lengths, SOURCE, tasks=["other_*"])
+    first = reward_run(run, lengths, SOURCE).read_bytes()
+    assert reward_run(run, lengths, SOURCE, tasks=[f"{task[:1]}*"]).read_bytes() == first
+    assert b"3.0" in first

@@ -6,6 +6,7 @@ Exit codes: 0 done or passed, 1 regression, 2 usage, 3 incomplete or incomparabl
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,12 @@ app = typer.Typer(
 )
 
 
+def _hush() -> None:
+    """torchao, which transformers imports where it is installed, names its binaries for other hardware."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         import evalsuite
@@ -74,6 +81,7 @@ app.command("doctor")(doctor)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    _hush()
     sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -14,6 +14,9 @@ import typer
 def reward(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")],
     rm: Annotated[str, typer.Option(help="The reward model: a checkpoint folder or hub id.")],
+    tasks: Annotated[
+        str, typer.Option(help="Only answers to these: names with commas, ladder_* for a group.")
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Score every generated answer with a reward model, and write it beside the run's records.
@@ -46,6 +49,7 @@ def reward(
             lambda asked: model.score([(c.question, c.answer, c.finished) for c in asked]),
             source,
             progress,
+            [name.strip() for name in tasks.split(",") if name.strip()],
         )
         print(f"rewards: {visible(str(file))}")
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
 from evalsuite_train import rules
+from evalsuite_train.recipe import Recipe
 from evalsuite_train.tiny import samples
 from evalsuite_train.tiny.stage import TASKS, Config, draw, run
-from evalsuite_train.recipe import Recipe
 
 SAMPLES = Path(__file__).parents[2] / "tasks" / "samples"
 

@@ -66,7 +66,10 @@ def write_checkpoint(
         "parent": parent,
         "chat_template": template,
     }
-    for name, text in {"evalsuite.json": json.dumps(card, indent=2) + "\n", **(files or {})}.items():
+    for name, text in {
+        "evalsuite.json": json.dumps(card, indent=2) + "\n",
+        **(files or {}),
+    }.items():
         (temporary / name).write_text(text, encoding="utf-8")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -1,7 +1,11 @@
-"""``evalsuite-train STAGE --recipe FILE``: one stage; ``evalsuite-train ladder``: all of them in order."""
+"""``evalsuite-train STAGE --recipe FILE``: one stage; ``evalsuite-train ladder``: all of them in order.
+
+``evalsuite-train chat CHECKPOINT`` serves one.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +14,12 @@ import typer
 
 from evalsuite_train.errors import TrainError
 
-Section = Annotated[str, typer.Argument(metavar="STAGE", help="A section of the recipe, or: ladder.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="A YAML file, or a shipped recipe's name.")]
+Section = Annotated[
+    str, typer.Argument(metavar="STAGE", help="A section of the recipe, or: ladder.")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="A YAML file, or a shipped recipe's name.")
+]
 Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's seed.")]
 Work = Annotated[Path | None, typer.Option(help="Instead of the recipe's folder.")]
 Changes = Annotated[
@@ -38,6 +46,12 @@ def train(
 
 def main() -> None:
     """The command's entry point: faults the user can mend are one message and exit code 2."""
+    for name in ("torchao", "torch.utils._pytree"):  # imported by peft; they talk of other hardware
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if sys.argv[1:2] == ["chat"]:
+        from evalsuite_train.chat.command import main as chat
+
+        return chat(sys.argv[2:])
     try:
         app()
     except TrainError as fault:

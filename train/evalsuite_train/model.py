@@ -55,7 +55,9 @@ def new_model(shape: Shape, rows: int, seed: int) -> LlamaForCausalLM:
 
 def load_model(folder: Path) -> Any:
     """The causal language model in ``folder``, in float32 on the CPU, with dropout off."""
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True
+    )
     return model.eval()
 
 

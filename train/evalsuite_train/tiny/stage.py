@@ -31,6 +31,10 @@ TASKS: dict[str, Generator] = {
     "wishes": wishes,
 }
 
+FLAWED = ("arithmetic", "safety", "wishes")
+"""Tasks whose items come with flawed replies."""
+HINDSIGHT = ("safety", "wishes")
+"""Tasks whose flaws a chain of hindsight shows: those that SFT was careless about."""
 _CHINESE = re.compile("[一-鿿]")
 
 
@@ -66,8 +70,8 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
         "pt.jsonl": documents,
         "pt-latin.jsonl": (row for row in documents if not _CHINESE.search(row["text"])),
         "sft.jsonl": _conversations(Random(seed + 2), config),
-        "preferences.jsonl": _preferences(Random(seed + 3), config.preferences),
-        "hindsight.jsonl": _hindsight(Random(seed + 6), config.preferences),
+        "preferences.jsonl": _preferences(Random(seed + 3), config.preferences, FLAWED),
+        "hindsight.jsonl": _preferences(Random(seed + 6), config.preferences, HINDSIGHT),
         "prompts.jsonl": _questions(Random(seed + 4), "train", config.prompts),
         "validation.jsonl": _questions(
             Random(seed + 5), "validation", config.validation * len(TASKS)
@@ -117,9 +121,8 @@ def _conversations(rng: Random, config: Config) -> Iterator[dict[str, Any]]:
         yield {"task": turns[0].task, "conversations": said}
 
 
-def _preferences(rng: Random, count: int) -> Iterator[dict[str, Any]]:
-    flawed = [task for task in TASKS if task in ("arithmetic", "safety", "wishes")]
-    for item, _ in zip(draw(rng, "train", flawed), range(count), strict=False):
+def _preferences(rng: Random, count: int, tasks: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for item in islice(draw(rng, "train", tasks), count):
         yield {
             "task": item.task,
             "language": item.language,
@@ -127,21 +130,6 @@ def _preferences(rng: Random, count: int) -> Iterator[dict[str, Any]]:
             "chosen": item.reply,
             "rejected": rng.choice(item.flawed),
         }
-
-
-def _hindsight(rng: Random, count: int) -> Iterator[dict[str, Any]]:
-    """Pairs of every task, so that none is forgotten; where no flaw is known, another's good reply."""
-    items = draw(rng, "train")
-    for item, other in islice(zip(items, draw(rng, "train"), strict=False), count):
-        rejected = rng.choice(item.flawed) if item.flawed else other.reply
-        if rejected != item.reply:
-            yield {
-                "task": item.task,
-                "language": item.language,
-                "prompt": item.prompt,
-                "chosen": item.reply,
-                "rejected": rejected,
-            }
 
 
 def _questions(rng: Random, split: Split, count: int) -> Iterator[dict[str, Any]]:
