@@ -52,8 +52,11 @@ def write_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     kept = next(model.parameters()).dtype
+    buffers = [buffer.clone() for buffer in model.buffers()]
     model.to(dtype).save_pretrained(temporary)
-    model.to(kept)
+    model.to(kept)  # the weights stay rounded: what is measured afterwards is what was written
+    for buffer, exact in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(exact)  # the rotary frequencies are not written, so nothing may round them
     for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, temporary / name)
