@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(BIN)/evalsuite compare $(OUT)/tiny-sft $(OUT)/tiny-ppo
 	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo --max-drop 5pt --tasks $(TRAINED)
 	@echo "The next gate is meant to close: exit code 1 is a regression."
-	! $(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks $(TRAINED)
+	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks $(TRAINED); test $$? -eq 1
 	$(BIN)/evalsuite leaderboard leaderboards/demo.yaml --runs $(OUT)
 	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(OUT) --html $(OUT)/stages.html
 
@@ -46,9 +46,9 @@ ladder: $(VENV)/.installed
 ladder-evaluated:
 	for sampling in greedy temperature=1; do \
 	  $(BIN)/evalsuite run $(RUNGS:%=--model $(LADDER)/seed-$(SEED)/%/checkpoint) --tasks 'ladder_*' \
-	    --sampling $$sampling --out $(LADDER)/evaluated || exit 1; \
+	    --sampling $$sampling --out $(LADDER)/evaluated/seed-$(SEED)-$${sampling%%=*} || exit 1; \
 	  for rung in $(RUNGS); do for rm in rm rm-weak; do \
-	    $(BIN)/evalsuite reward $(LADDER)/evaluated/tiny-$$rung --rm $(LADDER)/seed-$(SEED)/$$rm/checkpoint --tasks $(TRAINED) || exit 1; \
+	    $(BIN)/evalsuite reward $(LADDER)/evaluated/seed-$(SEED)-$${sampling%%=*}/tiny-$$rung --rm $(LADDER)/seed-$(SEED)/$$rm/checkpoint --tasks $(TRAINED) || exit 1; \
 	  done; done; \
 	done
 

@@ -12,7 +12,9 @@ def stages(
     definition: Annotated[
         Path | None, typer.Argument(help="YAML: title, language, family, tasks, compare, margin.")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="A folder of runs, or of such folders.")] = Path(
+        "runs"
+    ),
     html: Annotated[
         Path | None, typer.Option(help="Write the page into this file (or this folder).")
     ] = None,
@@ -33,7 +35,8 @@ def stages(
 
     wanted = read_definition(definition) if definition is not None else Definition()
     damaged: list[str] = []
-    folders = find_runs(runs, damaged)
+    inner = sorted(folder for folder in runs.glob("*") if folder.is_dir())
+    folders = [run for place in (runs, *inner) for run in find_runs(place, damaged)]
     for fault in damaged:
         print(f"note: left out: {visible(fault)}", file=sys.stderr)
     if not folders:

@@ -32,6 +32,7 @@ from evalsuite_train.data.reader import Reader
 from evalsuite_train.errors import BadRecipe
 from evalsuite_train.feedback.batches import Source, batches, content
 from evalsuite_train.feedback.rows import read_texts
+from evalsuite_train.feedback_card import feedback_files
 from evalsuite_train.model import load_model
 from evalsuite_train.optimiser import Optimisation
 from evalsuite_train.recipe import Recipe
@@ -98,6 +99,12 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
         return math.ceil(self.steps * self.accumulation * self.batch * share) + 1
 
 
+WHAT = (
+    "Chain of hindsight (COHFT): good and bad replies stand in one sequence behind spoken markers,"
+    " and the model is asked with the good one, which its chat template writes."
+)
+
+
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Fine-tune on chains of hindsight; writes ``ledger.json`` and the checkpoint."""
     parent = recipe.parent(config.parent)
@@ -127,7 +134,18 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
         step=steps,
         parent=read_card(parent).get("name"),
         template=None,  # the folder's own, below; without its marker the model must not be asked
-        files={"chat_template.jinja": CHAT_TEMPLATE},
+        files={
+            "chat_template.jinja": CHAT_TEMPLATE,
+            **feedback_files(
+                f"{recipe.name}-{out.name}",
+                WHAT,
+                str(read_card(parent).get("name", config.parent)),
+                ledger,
+                out,
+                steps=steps,
+                rate=config.learning_rate,
+            ),
+        },
     )
 
 

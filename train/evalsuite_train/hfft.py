@@ -9,11 +9,12 @@ is also known as rejection-sampling fine-tuning (RAFT; Dong et al., arXiv 2304.0
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
-from evalsuite_train.errors import BadData
+from evalsuite_train.errors import BadData, TrainError
 from evalsuite_train.experience import POOL, ExperiencePool
 from evalsuite_train.feedback.batches import Source, batches, content
 from evalsuite_train.feedback.candidates import (
@@ -26,9 +27,11 @@ from evalsuite_train.feedback.candidates import (
 )
 from evalsuite_train.feedback.reward import open_judge
 from evalsuite_train.feedback.rows import Asked, read_prompts, write_jsonl
+from evalsuite_train.feedback_card import feedback_files
 from evalsuite_train.model import load_model
 from evalsuite_train.optimiser import Optimisation
 from evalsuite_train.recipe import Recipe
+from evalsuite_train.rm.model import device_of
 from evalsuite_train.sft.samples import read_samples
 from evalsuite_train.templates import TEMPLATES
 from evalsuite_train.trainer import train
@@ -81,11 +84,24 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise ValueError(f"reward is {self.reward!r}, but no rm is named")
 
 
+WHAT = (
+    "Human-feedback fine-tuning (HFFT): of several sampled replies to a prompt the best is learnt."
+)
+
+
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Sample, keep the best, fine-tune; writes ``kept.jsonl``, ``ledger.json`` and the checkpoint."""
     parent = recipe.parent(config.parent)
-    tokenizer, model = load_tokenizer(parent), load_model(parent)
-    _keep_best(config, recipe, out, model, tokenizer, weights_digest(parent))
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not (out / KEPT).is_file():
+        raise TrainError(
+            "replies are sampled by one process",
+            where=out.name,
+            hint="run this section once without torchrun until it trains, then launch it on all devices",
+        )
+    tokenizer, model = load_tokenizer(parent), load_model(parent).to(device_of(config.device))
+    if not several:
+        _keep_best(config, recipe, out, model, tokenizer, weights_digest(parent))
     own, _ = read_samples(out / KEPT, tokenizer, config.template, max_length=config.max_length)
     sources = [Source(own, 1 - config.replay)]
     if config.replay > 0:
@@ -103,6 +119,15 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
         step=steps,
         parent=read_card(parent).get("name"),
         template=TEMPLATES[config.template].chat_template,
+        files=feedback_files(
+            f"{recipe.name}-{out.name}",
+            WHAT,
+            str(read_card(parent).get("name", config.parent)),
+            json.loads((out / "ledger.json").read_text(encoding="utf-8")),
+            out,
+            steps=steps,
+            rate=config.learning_rate,
+        ),
     )
 
 

@@ -16,6 +16,8 @@ import msgspec
 from evalsuite_train.recipe import STAGES, Recipe
 
 DONE = "done.json"
+FREE = ("save_every", "log_every", "peak_tflops", "device")
+"""Settings that change nothing of what a stage makes."""
 
 
 def run_ladder(recipe: Recipe) -> None:
@@ -27,7 +29,8 @@ def run_ladder(recipe: Recipe) -> None:
 def run_section(recipe: Recipe, section: str) -> None:
     """Run one section, unless it finished before with the same settings on the same sections.
 
-    A stage goes on from its own saved state when it was cut off; its ``done.json`` is written last.
+    A stage goes on from its own saved state when it was cut off; its ``done.json`` is written last. A
+    finished section that has to run again stands aside as ``SECTION.old`` until then.
     """
     module = importlib.import_module(STAGES[recipe.stage_of(section)])
     config, out, key = (
@@ -40,7 +43,9 @@ def run_section(recipe: Recipe, section: str) -> None:
             print(f"{section}: finished before, in {out}", flush=True)
             return
         print(f"{section}: the recipe has changed since; starting anew", flush=True)
-        shutil.rmtree(out)
+        old = out.with_name(out.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)  # kept until the new one is finished
     started = time.monotonic()
     print(f"{section}: starting, in {out}", flush=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -51,6 +56,7 @@ def run_section(recipe: Recipe, section: str) -> None:
         json.dumps({"key": key, "seconds": seconds}, indent=2) + "\n", encoding="utf-8"
     )
     temporary.replace(out / DONE)
+    shutil.rmtree(out.with_name(out.name + ".old"), ignore_errors=True)
     print(f"{section}: finished in {seconds:.0f} s", flush=True)
 
 
@@ -58,6 +64,7 @@ def section_key(recipe: Recipe, section: str) -> str:
     """A hash of the section's settings and, through them, of every section it builds on."""
     module = importlib.import_module(STAGES[recipe.stage_of(section)])
     settings = msgspec.to_builtins(recipe.config(section, module.Config), enc_hook=str)
+    settings = {name: value for name, value in settings.items() if name not in FREE}
     below = {text.partition("/")[0] for text in _texts(settings)} & recipe.sections.keys() - {
         section
     }

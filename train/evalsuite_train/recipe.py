@@ -121,10 +121,15 @@ class Recipe(msgspec.Struct, frozen=True):
             folder = self.folder(name) / "checkpoint"
             hint = f"run it first: evalsuite-train {name} --recipe {self.source}"
         else:
-            folder, hint = Path(name).expanduser(), _nearest(name, self.sections)
+            folder, hint = self.place(name), _nearest(name, self.sections)
         if not (folder / "config.json").is_file():
             raise BadRecipe(f"no checkpoint of {name!r} at {folder}", where=self.source, hint=hint)
         return folder
+
+    def place(self, name: str) -> Path:
+        """A folder named in the recipe: below ``work`` if it is there, else as it stands."""
+        below = self.work / name
+        return below if below.exists() else Path(name).expanduser()
 
     def file(self, name: str) -> Path:
         """A data file named in the recipe, relative to ``work``, else to the current folder."""

@@ -88,7 +88,8 @@ class Training:
         self.settings = {"seed": seed, "data": data, "kind": type(optimisation).__module__}
         self.settings |= msgspec.to_builtins(optimisation, enc_hook=str)
         self.device = _device(optimisation.device)
-        model.to(self.device)
+        if optimisation.zero is None:  # DeepSpeed takes a model from the host
+            model.to(self.device)
         self.kind = DTYPES[optimisation.precision]
         self.optimizer = adamw(model, optimisation)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.kind is torch.float16)

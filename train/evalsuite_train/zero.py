@@ -36,6 +36,10 @@ class ZeroTraining(Training):
                 where="zero",
                 hint="torchrun --nproc-per-node 8 --no-python evalsuite-train STAGE --recipe FILE",
             )
+        if (
+            torch.cuda.is_available()
+        ):  # each process on its own device, before anything is put there
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         super().__init__(model, *others)
         deepspeed.init_distributed(verbose=False)
         self.comm = deepspeed.comm

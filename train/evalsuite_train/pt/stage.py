@@ -97,7 +97,7 @@ def tokenizer_folder(recipe: Recipe, name: str) -> Path:
         candidates = [section / "tokenizer", section / "checkpoint"]
         hint = f"run it first: evalsuite-train {name} --recipe {recipe.source}"
     else:
-        candidates, hint = [Path(name).expanduser()], "give a section of the recipe or a folder"
+        candidates, hint = [recipe.place(name)], "give a section of the recipe or a folder"
     for folder in candidates:
         if (folder / "tokenizer.json").is_file():
             return folder

@@ -14,6 +14,7 @@ from evalsuite_train.checkpoint import read_card, write_checkpoint
 from evalsuite_train.curves import shipped_log
 from evalsuite_train.errors import BadData
 from evalsuite_train.generation import derived_seed
+from evalsuite_train.pt.stage import tokenizer_folder
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.accuracy import pair_accuracy, validation_pairs
 from evalsuite_train.rm.card import model_card
@@ -142,8 +143,4 @@ def _write(
 
 
 def _tokenizer_folder(config: Config, recipe: Recipe) -> Path | None:
-    if config.tokenizer is None:
-        return None
-    if config.tokenizer in recipe.sections:
-        return recipe.folder(config.tokenizer)
-    return recipe.file(config.tokenizer)
+    return None if config.tokenizer is None else tokenizer_folder(recipe, config.tokenizer)
