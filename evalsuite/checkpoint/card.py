@@ -40,7 +40,7 @@ def read_card(path: Path) -> Card:
         return Card()
     try:
         return msgspec.json.decode(file.read_bytes(), type=Card)
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise BadCheckpoint(
             str(fault), where=str(file), hint=f"known keys: {', '.join(Card.__struct_fields__)}"
         ) from None

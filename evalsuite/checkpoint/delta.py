@@ -31,6 +31,7 @@ from evalsuite.checkpoint.shards import SHARD_BYTES, ShardWriter
 from evalsuite.checkpoint.staging import new_folder
 from evalsuite.checkpoint.tensors import TensorFolder, content_sha256, dtype_name, tensor_sha256
 from evalsuite.errors import BadCheckpoint
+from evalsuite.files import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -241,4 +242,4 @@ def _base_content(described: dict[str, TensorDelta]) -> str:
 
 
 def _relative(base: Path, out: Path) -> str:
-    return os.path.relpath(base.expanduser().resolve(), out.expanduser().resolve())
+    return os.path.relpath(expanded(base).resolve(), expanded(out).resolve())

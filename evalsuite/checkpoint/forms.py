@@ -28,6 +28,7 @@ from evalsuite.checkpoint.published import check_is_no_delta
 from evalsuite.checkpoint.source import find_source, is_hub_id
 from evalsuite.checkpoint.tensors import TensorFolder
 from evalsuite.errors import BadCheckpoint
+from evalsuite.files import expanded
 
 Kind = Literal["huggingface", "delta", "adapter", "zero", "tencentpretrain", "gguf"]
 
@@ -261,7 +262,7 @@ def _base_source(given: str | None, recorded: str, path: Path) -> str | None:
         return given
     if not recorded:
         return None
-    for place in (path / recorded, Path(recorded).expanduser()):
+    for place in (path / recorded, expanded(recorded)):
         if place.exists():
             return str(place)
     return recorded if is_hub_id(recorded) else None

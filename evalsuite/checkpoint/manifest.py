@@ -64,14 +64,21 @@ def read_manifest(folder: Path) -> DeltaManifest:
     try:
         found = msgspec.json.decode(file.read_bytes())
         version = found.get("format") if isinstance(found, dict) else None
-        if isinstance(version, int) and version > FORMAT:
+        if isinstance(version, int) and not 1 <= version <= FORMAT:
             raise BadCheckpoint(
-                f"a delta of format {version}", where=str(file), hint="use a later evalsuite"
+                f"a delta of format {version}, not 1 to {FORMAT}",
+                where=str(file),
+                hint="use a later evalsuite",
             )
         manifest = msgspec.convert(found, DeltaManifest)
     except OSError as fault:
         raise BadCheckpoint(f"cannot be read: {fault.strerror}", where=str(file)) from None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as fault:
+    except (
+        msgspec.DecodeError,
+        msgspec.ValidationError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as fault:
         raise BadCheckpoint(f"no delta's manifest: {fault}", where=str(file)) from None
     for name, tensor in manifest.tensors.items():
         for dtype in (tensor.dtype, tensor.precision or "float32"):

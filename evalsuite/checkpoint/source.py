@@ -8,6 +8,7 @@ from pathlib import Path
 from evalsuite.checkpoint.card import CARD
 from evalsuite.checkpoint.identity import COMPANIONS, WEIGHTS
 from evalsuite.errors import BadCheckpoint, nearest
+from evalsuite.files import expanded
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -18,7 +19,7 @@ def find_source(source: str) -> Path:
     Raises:
         BadCheckpoint: nothing there; the nearest name is in the hint.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return path
     if not is_hub_id(source) or path.parent.is_dir():

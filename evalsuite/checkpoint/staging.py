@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalsuite.errors import BadOption
-from evalsuite.files import sync_folder, writing
+from evalsuite.files import expanded, sync_folder, writing
 
 
 @contextlib.contextmanager
@@ -23,7 +23,11 @@ def new_folder(out: Path) -> Iterator[Path]:
         BadOption: ``out`` holds something already.
         CannotWrite: no space or no permission.
     """
-    out = out.expanduser().absolute()
+    out = expanded(out).absolute()
+    if not out.name:
+        raise BadOption(
+            "not a new folder's name", where=str(out), hint="name a folder that is not there"
+        )
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out):

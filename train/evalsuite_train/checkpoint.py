@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from evalsuite_train.errors import BadRecipe
 from evalsuite_train.recipe import Recipe
 
 TOKENIZER_FILES = (
@@ -23,7 +24,15 @@ TOKENIZER_FILES = (
 
 def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer in ``folder``; it adds no special tokens unless asked to."""
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        raise BadRecipe(
+            f"its tokenizer cannot be loaded: {reason[:300]}", where=str(folder)
+        ) from None
 
 
 def write_checkpoint(
@@ -86,4 +95,12 @@ def write_checkpoint(
 def read_card(folder: Path) -> dict[str, Any]:
     """The checkpoint's ``evalsuite.json``, or an empty one."""
     file = folder / "evalsuite.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict):
+        raise BadRecipe("not a checkpoint's card", where=str(file), hint="remove or mend it")
+    return card

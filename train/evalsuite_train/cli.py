@@ -55,8 +55,16 @@ def main() -> None:
     try:
         app()
     except TrainError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_fault(str(fault)))
+    except OSError as fault:  # a full disk, a folder without permission
+        sys.exit(_fault(f"{fault.filename or 'disk'}: {fault.strerror or fault}"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last saved step", file=sys.stderr)
         sys.exit(130)
+
+
+def _fault(text: str) -> int:
+    """Print one message, with control characters made visible; the exit code."""
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    print(f"error: {shown}", file=sys.stderr)
+    return 2

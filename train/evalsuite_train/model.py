@@ -9,6 +9,8 @@ import msgspec
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from evalsuite_train.errors import BadRecipe
+
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The size of a LLaMA (Touvron et al. 2023); the defaults are the tiny ladder's.
@@ -28,6 +30,13 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotary_base: float = 10000.0
     tied: bool = True
     initializer_range: float = 0.03
+
+    def __post_init__(self) -> None:
+        sizes = (self.hidden, self.layers, self.heads, self.key_value_heads, self.feed_forward)
+        if min(*sizes, self.context) < 1:
+            raise ValueError("every size of a shape is at least 1")
+        if self.hidden % (2 * self.heads) or self.heads % self.key_value_heads:
+            raise ValueError("heads divides hidden into even parts, key_value_heads divides heads")
 
 
 def new_model(shape: Shape, rows: int, seed: int) -> LlamaForCausalLM:
@@ -54,10 +63,35 @@ def new_model(shape: Shape, rows: int, seed: int) -> LlamaForCausalLM:
 
 
 def load_model(folder: Path) -> Any:
-    """The causal language model in ``folder``, in float32 on the CPU, with dropout off."""
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch.float32, local_files_only=True
-    )
+    """The causal language model in ``folder``, in float32 on the CPU, with dropout off.
+
+    Raises:
+        BadRecipe: damaged, without weights, wanting code of its own, or weights that do not fit its
+            configuration: nothing is ever filled up with random numbers in silence.
+    """
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
+        )
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        raise BadRecipe(
+            f"the checkpoint cannot be loaded: {reason[:300]}",
+            where=str(folder),
+            hint="copy or save it again",
+        ) from None
+    missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if missing:
+        raise BadRecipe(
+            f"its weights do not fit its config.json: {', '.join(missing[:3])}",
+            where=str(folder),
+            hint="compare config.json with the weights, or copy the checkpoint again",
+        )
     return model.eval()
 
 

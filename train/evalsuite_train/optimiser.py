@@ -60,6 +60,10 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas are at least 0 and below 1")
+        if not (self.weight_decay >= 0 and self.epsilon > 0):
+            raise ValueError("weight_decay is at least 0, epsilon above 0")
         if self.warmup < 0 or not 0 <= self.minimum_rate <= 1:
             raise ValueError("warmup must be at least 0 and minimum_rate between 0 and 1")
 

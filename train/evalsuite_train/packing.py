@@ -216,7 +216,7 @@ def _documents(files: list[Path]) -> Iterator[str]:
 def _text(line: str, where: str) -> str:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadData("not JSON", where=where, hint='one {"text": …} a line') from None
     text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str) or not text.strip():

@@ -21,6 +21,7 @@ stage as a typed structure; unknown keys are refused with the nearest valid one.
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ import yaml
 from evalsuite_train.errors import BadRecipe
 
 T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""What names a recipe or a section: it becomes a folder."""
 
 STAGES = {
     "data": "evalsuite_train.data.stage",
@@ -82,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True):
                 hint=_nearest(section, self.sections),
             )
         stage = self.sections[section].get("stage", section)
-        if stage not in STAGES:
+        if not isinstance(stage, str) or stage not in STAGES:
             raise BadRecipe(
                 f"no stage named {stage!r}",
                 where=f"{self.source}: {section}",
@@ -153,24 +157,40 @@ def open_recipe(
     path = _find(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
         raise BadRecipe(f"not YAML: {str(fault).splitlines()[0]}", where=str(path)) from None
+    except OSError as fault:
+        raise BadRecipe(f"cannot be read: {fault.strerror}", where=str(path)) from None
     if not isinstance(content, dict):
         raise BadRecipe("a recipe is a mapping of sections", where=str(path))
     _change(content, changes)
     head = {key: content.pop(key, None) for key in ("name", "seed", "work", "ladder")}
     for section, keys in content.items():
+        if not isinstance(section, str) or not _NAME.fullmatch(section):
+            raise BadRecipe(
+                f"not a section's name: {str(section)[:60]!r}",
+                where=str(path),
+                hint="letters, digits, and - _ . between them",
+            )
+        if isinstance(keys, dict) and not all(isinstance(key, str) for key in keys):
+            raise BadRecipe("the names of settings are texts", where=f"{path}: {section}")
         if not isinstance(keys, dict):
             raise BadRecipe("a section is a mapping of settings", where=f"{path}: {section}")
     recipe_name = str(head["name"] or path.stem)
+    if not _NAME.fullmatch(recipe_name):
+        raise BadRecipe(f"not a name: {recipe_name[:60]!r}", where=f"{path}: name")
     chosen = seed if seed is not None else head["seed"]
-    if not isinstance(chosen if chosen is not None else 1, int):
-        raise BadRecipe("seed is a whole number", where=str(path))
+    chosen = 1 if chosen is None else chosen
+    if not isinstance(chosen, int) or isinstance(chosen, bool) or not 0 <= chosen < 2**31:
+        raise BadRecipe("seed is a whole number from 0 to 2147483647", where=str(path))
+    ladder = head["ladder"] if head["ladder"] is not None else list(content)
+    if not isinstance(ladder, list):
+        raise BadRecipe("ladder is a list of sections", where=str(path))
     recipe = Recipe(
         name=recipe_name,
-        seed=1 if chosen is None else int(chosen),
+        seed=chosen,
         work=work or Path(str(head["work"] or f"runs/{recipe_name}")),
-        ladder=tuple(map(str, head["ladder"] or content)),
+        ladder=tuple(map(str, ladder)),
         sections=content,
         source=str(path),
     )
@@ -187,13 +207,16 @@ def shipped() -> dict[str, Path]:
 
 
 def _find(name: str) -> Path:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError):
+        pass
     known = shipped()
     if name in known:
         return known[name]
-    raise BadRecipe(f"no recipe {name!r}", where="--recipe", hint=_nearest(name, known))
+    raise BadRecipe(f"no recipe {name[:100]!r}", where="--recipe", hint=_nearest(name, known))
 
 
 def _change(content: dict[str, Any], changes: tuple[str, ...]) -> None:
@@ -206,7 +229,10 @@ def _change(content: dict[str, Any], changes: tuple[str, ...]) -> None:
             raise BadRecipe(
                 f"no section named {section!r}", where="--set", hint=_nearest(section, content)
             )
-        content[section][key] = yaml.safe_load(value)
+        try:
+            content[section][key] = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError):
+            raise BadRecipe(f"not YAML: {value[:60]!r}", where=f"--set {name[:60]}") from None
 
 
 def _path(kind: type, value: Any) -> Any:

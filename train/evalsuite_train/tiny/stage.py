@@ -58,6 +58,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shares: dict[str, float] = {}
     careless: dict[str, float] = {}
 
+    def __post_init__(self) -> None:
+        if min(self.documents, self.conversations, self.preferences, self.prompts) < 1:
+            raise ValueError("there is at least one of everything")
+        for name in ("shares", "careless"):
+            for task, share in getattr(self, name).items():
+                if task not in TASKS:
+                    raise ValueError(f"{name}: no task named {task!r}; known: {', '.join(TASKS)}")
+                if not 0 <= share < 1000 or (name == "careless" and share > 1):
+                    raise ValueError(f"{name}: {task} is {share}")
+        if not any(self.shares.get(task, 1.0) for task in TASKS):
+            raise ValueError("shares: all tasks have none")
+
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Write pt, sft, preferences, hindsight, prompts, validation (JSONL) and what they are made of.
