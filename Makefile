@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 	@echo "The next gate is meant to close: exit code 1 is a regression."
 	$(BIN)/evalsuite gate --baseline $(OUT)/tiny-sft --candidate $(OUT)/tiny-ppo-hacked --max-drop 5pt --tasks $(TRAINED); test $$? -eq 1
 	$(BIN)/evalsuite leaderboard leaderboards/demo.yaml --runs $(OUT)
-	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(OUT) --html $(OUT)/stages.html
+	$(BIN)/evalsuite stages leaderboards/stages/ladder.yaml --runs $(OUT) --html $(OUT)/stages.html
 
 # Every seed from nothing, greedy and sampled; evalsuite tells the seeds apart by the checkpoints' cards.
 ladder: $(VENV)/.installed
@@ -40,7 +40,7 @@ ladder: $(VENV)/.installed
 	  $(BIN)/evalsuite-train ladder --recipe tiny --seed $$seed --work $(LADDER)/seed-$$seed || exit 1; \
 	  $(MAKE) --no-print-directory ladder-evaluated SEED=$$seed || exit 1; \
 	done
-	$(BIN)/evalsuite stages leaderboards/ladder.yaml --runs $(LADDER)/evaluated --markdown docs/ladder.md
+	$(BIN)/evalsuite stages leaderboards/stages/ladder.yaml --runs $(LADDER)/evaluated --markdown docs/ladder.md
 
 .PHONY: ladder-evaluated
 ladder-evaluated:
