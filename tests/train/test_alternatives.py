@@ -9,8 +9,11 @@ import math
 import pytest
 import torch
 from evalsuite_train.alternatives import dpo, grpo, rloo
-from evalsuite_train.alternatives.online import Reward, make_reward, online_arguments, prompt_rows
-from evalsuite_train.alternatives.training import STATE, arguments, open_tokenizer
+from evalsuite_train.alternatives.online import make_judge, online_arguments
+from evalsuite_train.alternatives.prompts import prompt_rows
+from evalsuite_train.alternatives.reward import Reward
+from evalsuite_train.alternatives.states import STATE
+from evalsuite_train.alternatives.training import arguments, open_tokenizer
 from evalsuite_train.errors import BadData, BadRecipe, GateClosed
 from evalsuite_train.feedback.rows import Asked
 from evalsuite_train.ladder import run_section
@@ -38,7 +41,13 @@ SHORT = {
     "save_every": 1,
     "log_every": 1,
 }
-ONLINE = SHORT | {"prompts": "prompts.jsonl", "samples": 2, "max_new_tokens": 8, "sft_bar": 0.8}
+ONLINE = SHORT | {
+    "prompts": "prompts.jsonl",
+    "validation": "prompts.jsonl",
+    "samples": 2,
+    "max_new_tokens": 8,
+    "sft_bar": 0.8,
+}
 PAIRS = [
     Pair("t", "题目：中国在哪里？", "亚洲", "欧洲"),
     Pair("t", "What is 2 + 3?", "The answer is 5.", "The answer is 6."),
@@ -249,6 +258,7 @@ def test_prompts_that_nobody_judges_are_refused(recipe, checkpoint_path):
         ("grpo", "samples", 3, "divisor of batch"),
         ("rloo", "temperature", 0, "must be above 0"),
         ("dpo", "steps", 0, "at least 1"),
+        ("grpo", "evaluate_every", 0, "at least 1"),
         ("dpo", "betta", 0.1, "did you mean 'beta'"),
     ],
 )
@@ -276,12 +286,17 @@ def test_the_reward_model_adds_to_the_rules(recipe, checkpoint_path):
             return [5.0 if "好" in reply else -5.0 for _, reply in asked]
 
     asked = [Asked("q", "p", rules=(Rule(type="contains", value="好"),))]
-    config = grpo.Config(**ONLINE)
     tokenizer = open_tokenizer(checkpoint_path)
-    reward = make_reward(config, recipe, asked, tokenizer)
-    reward._judge = Judge(
-        Fixed(), rm_weight=1.0, rules_weight=1.0, veto=True, rm_clip=3.0, penalty=1.0
+    judge = make_judge(grpo.Config(**ONLINE), recipe)
+    judge = Judge(
+        Fixed(),
+        rm_weight=judge.rm_weight,
+        rules_weight=judge.rules_weight,
+        veto=judge.veto,
+        rm_clip=3.0,
+        penalty=1.0,
     )
+    reward = Reward(judge, asked, tokenizer)
     eos = tokenizer.eos_token_id
     good, bad = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("你好", "天气"))
     values = reward(completion_ids=[[*good, eos], [*bad, eos], good], id=["q"] * 3)

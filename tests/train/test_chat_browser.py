@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
 from html import escape
 
+import chromium
 import pytest
 from chat_server import Slow, running
+from chromium import needs_chromium
 from evalsuite_train.chat.answer import Piece
 from evalsuite_train.chat.service import PAGE
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
-]
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-sync", "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
+pytestmark = [pytest.mark.browser, needs_chromium]
 ATTACK = (
     "<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
     '</div></main><svg onload="document.title=\'pwned\'">&amp;\n\ndata: {"text": 1}\n\nevent: done'
@@ -111,14 +101,9 @@ def browse(speaker, script, tmp_path, **settings):
         Route("/driver/done", done, methods=["POST"]),
     ]
     with running(speaker, routes, **settings) as port:
-        command = [
-            CHROMIUM,
-            *FLAGS,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--remote-debugging-port=0",
-        ]
+        address = f"http://127.0.0.1:{port}/driven"
         child = subprocess.Popen(
-            [*command, f"http://127.0.0.1:{port}/driven"],
+            chromium.command(tmp_path / "profile", "--remote-debugging-port=0", address),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

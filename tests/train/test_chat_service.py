@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import http.client
 import json
+import logging
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ from evalsuite_train.chat.service import MOST_BYTES, MOST_CHARACTERS
 from evalsuite_train.chat.settings import SAMPLING, Sampling, sampling
 from evalsuite_train.chat.speaker import Speaker, open_speaker
 from evalsuite_train.checkpoint import load_tokenizer
-from evalsuite_train.errors import BadRecipe
+from evalsuite_train.errors import BadRecipe, TrainError
 from evalsuite_train.model import load_model
 from evalsuite_train.templates import encode_conversation, encode_prompt
 
@@ -322,6 +324,34 @@ def test_the_command_serves_and_stops(checkpoint_path):
     finally:
         child.kill()
         child.communicate()
+
+
+def test_a_client_that_goes_away_in_its_body_leaves_no_traceback(port, monkeypatch):
+    logged: list[logging.LogRecord] = []
+    log, listener = logging.getLogger("uvicorn.error"), logging.Handler()
+    listener.emit = logged.append
+    monkeypatch.setattr(log, "handlers", [listener])
+    monkeypatch.setattr(log, "level", logging.ERROR)
+    log.manager._clear_cache()
+    head = (
+        b"POST /chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{"
+    )
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head)
+            time.sleep(0.02)
+    time.sleep(0.2)
+    assert call(port, body={"question": "你好"})[0].status == 200
+    assert not [record for record in logged if record.exc_info]
+
+
+def test_a_chat_template_that_breaks_is_said_at_the_start(checkpoint_path, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoint_path, folder)
+    (folder / "chat_template.jinja").write_text("{{ 1/0 }}")
+    with pytest.raises(TrainError, match="broken: its chat template breaks: ZeroDivisionError"):
+        open_speaker(str(folder), SHORT)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_a_chain_that_is_too_long_is_refused_and_never_cut(tokenizer):
 
 def test_row_human_feedback_cohft(recipe, checkpoint_path):
     run_section(recipe, "cohft")
+    assert not [*recipe.folder("cohft").glob("state*.pt")]  # they go once the checkpoint stands
     out = recipe.folder("cohft")
     assert json.loads((out / "ledger.json").read_text()) == {
         "pairs": 2,

@@ -51,6 +51,16 @@ def test_each_format_is_found_by_its_content_and_read(tmp_path, name, packed, ma
     assert not reader.bad
 
 
+def test_each_element_of_an_array_in_one_line_has_a_name_of_its_own(tmp_path):
+    """The mixture draws by these names, and an error has to say which row it means."""
+    rows = ['{"text": "a"}', '{"text": 3}', '{"text": "b"}', '{"text": "c"}']
+    reader = Reader(put(tmp_path, "d.json", f"[{', '.join(rows)}]"), bad_share=0.5)
+    assert [record.where for record in reader] == ["d.json:1#1", "d.json:1#3", "d.json:1#4"]
+    assert reader.examples == {"'text' is no text": ["d.json:1#2"]}
+    lined = Reader(put(tmp_path, "e.json", f"[\n{rows[0]},\n{rows[2]}]"))
+    assert [record.where for record in lined] == ["e.json:2#1", "e.json:3#2"]
+
+
 def test_content_decides_before_the_name(tmp_path):
     assert detect(put(tmp_path, "a.txt", '{"text": "x"}\n')) == "json-text"
     assert detect(put(tmp_path, "b.dat", "input,target\n1,2\n")) == "csv-pair"

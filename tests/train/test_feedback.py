@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from evalsuite_train.checkpoint import write_checkpoint
-from evalsuite_train.errors import BadRecipe, GateClosed, TrainError
+from evalsuite_train.errors import BadData, BadRecipe, GateClosed, TrainError
 from evalsuite_train.feedback.candidates import Candidate
 from evalsuite_train.feedback.endpoint import LONGEST_WAIT, Endpoint, NoAnswer, Refused
 from evalsuite_train.feedback.judge import Contest, Judge, Outcome, parse_verdict, question
@@ -498,3 +498,59 @@ def test_a_reward_model_below_its_bar_may_not_judge(tmp_path, gate, says):
         (folder / "gate.json").write_text(json.dumps(gate))
     with pytest.raises(GateClosed, match=says):
         open_judge(Recipe("toy", 1, tmp_path, (), {"rm": {}}, "toy.yaml"), "rm", ["t"])
+
+
+def test_a_judge_that_went_silent_is_not_asked_for_hours(server, tmp_path):
+    """The endpoint is gone in the middle: after a few questions without an answer the stage stops."""
+    made = Endpoint(server.url, "judge", "JUDGE_KEY", attempts=1, seconds=0.5)
+    judge = Judge(made, tmp_path / "journal", "judge")
+    contests = [Contest(str(i), "t", f"{i}?", "g good", "bad") for i in range(50)]
+    server.faults = [None] * 6 + [(500, {})] * 200
+    with pytest.raises(Refused, match=r"4 questions in a row got no answer.*HTTP 500"):
+        judge.outcomes(contests, concurrency=2, max_tokens=8)
+    assert 10 <= len(server.seen) < 20
+    assert len((tmp_path / "journal").read_bytes().splitlines()) == 6
+    made.close()
+
+
+def test_a_refusal_ends_the_waiting_of_the_others(server, tmp_path):
+    made = Endpoint(server.url, "judge", "JUDGE_KEY", attempts=8)
+    judge = Judge(made, tmp_path / "journal", "judge")
+    server.faults = [(429, {}, [("retry-after", "250")]), (401, {})]
+    started = time.monotonic()
+    with pytest.raises(Refused, match="401"):
+        judge.outcomes(CONTESTS, concurrency=2, max_tokens=8)
+    assert time.monotonic() - started < 30
+    made.close()
+
+
+def test_an_answer_nested_too_deeply_is_asked_again(server, endpoint, waits):
+    server.faults = [(200, b"[" * 200_000)]
+    assert "verdict" in endpoint.ask(*question("a", "b", "c", "", "word"), max_tokens=8).text
+    assert len(waits) == 1
+
+
+def test_not_one_pair_is_no_success(recipe, server):
+    server.says = lambda system, user: f"verdict {replies_in(system, user)[0]}: 1"
+    with pytest.raises(BadData, match=r"not one pair was labelled: \{'inconsistent'"):
+        run_section(recipe, "feedback")
+    out = recipe.folder("feedback")
+    assert not (out / "preferences.jsonl").exists()
+    ledger = json.loads((out / "ledger.json").read_text())
+    assert list(ledger["judge"]["answered by"]) == ["judge-7b-0613"]
+
+
+def test_a_judgement_that_does_not_fit_on_the_disk_is_taken_back(server, endpoint, tmp_path):
+    import resource
+
+    judge = Judge(endpoint, tmp_path / "journal", "judge")
+    judge.outcomes(CONTESTS[:1], concurrency=1, max_tokens=8)
+    before = (tmp_path / "journal").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        with pytest.raises(TrainError, match="journal: cannot be written"):
+            judge.outcomes(CONTESTS[1:], concurrency=1, max_tokens=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "journal").read_bytes() == before

@@ -61,6 +61,7 @@ def write(file, rows):
 
 def test_row_human_feedback_hfft(recipe):
     run_section(recipe, "hfft")
+    assert not [*recipe.folder("hfft").glob("state*.pt")]  # they go once the checkpoint stands
     out = recipe.folder("hfft")
     ledger = json.loads((out / "ledger.json").read_text())
     assert ledger["sampled"] == 48

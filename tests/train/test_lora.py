@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from evalsuite_train.errors import BadRecipe
+from evalsuite_train.errors import BadRecipe, TrainError
 from evalsuite_train.ladder import run_section
 from evalsuite_train.model import load_model
-from evalsuite_train.sft.lora import Adapter, add_adapter
+from evalsuite_train.sft.lora import Adapter, add_adapter, write_adapter
 from sft_factory import sft_recipe, write_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # peft's own imports
@@ -72,6 +72,19 @@ def test_a_layer_that_is_not_there_is_named(checkpoint_path):
         add_adapter(
             load_model(checkpoint_path), Adapter(targets=("query_key_value",)), checkpoint_path, 1
         )
+
+
+def test_an_adapter_that_cannot_be_written_leaves_the_older_one(tmp_path, checkpoint_path):
+    model = add_adapter(load_model(checkpoint_path), Adapter(rank=2), checkpoint_path, 1)
+    folder = tmp_path / "adapter"
+    write_adapter(folder, model, {"said.txt": "first"}, checkpoint_path)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(TrainError, match="adapter: cannot be written: "):
+        write_adapter(folder, model, {"said.txt": "second", "no/folder": ""}, checkpoint_path)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    write_adapter(folder, model, {"said.txt": "third"}, checkpoint_path)
+    assert (folder / "said.txt").read_text("utf-8") == "third"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_without_merging_only_the_adapter_is_written(tmp_path, checkpoint_path):

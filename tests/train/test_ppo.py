@@ -24,18 +24,16 @@ from evalsuite_train.model import Shape, load_model, new_model
 from evalsuite_train.ppo.config import Config
 from evalsuite_train.ppo.iteration import portion
 from evalsuite_train.ppo.learner import Learner
+from evalsuite_train.ppo.retained import Retained
 from evalsuite_train.ppo.reward import Judge
 from evalsuite_train.ppo.rollout import rollout
 from evalsuite_train.ppo.validation import Measured, Validation, sign_flip_p
+from evalsuite_train.processes import ALONE
 from evalsuite_train.recipe import Recipe
-from evalsuite_train.rm.config import Config as RmConfig
-from evalsuite_train.rm.model import new_reward_model
-from evalsuite_train.rm.pairs import Pair, PairStream, Shares
-from evalsuite_train.rm.training import train_reward
 from evalsuite_train.rules import read_rules
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_factory import QUESTIONS, REPLIES, write_policy
+from policy_factory import QUESTIONS, write_gamed_rm, write_policy
 from scipy.stats import permutation_test
 
 EOS = 2
@@ -83,6 +81,62 @@ def test_ppo_learns_a_toy_reward(value):
     assert gains[0.01][1] > 1.0
     assert abs(gains[100.0][1]) < gains[0.01][1] / 10
     assert gains[100.0][0] < gains[0.01][0] / 3
+
+
+def test_what_is_retained_is_not_unlearnt(checkpoint_path, tmp_path):
+    """Rewarded for one token, a policy forgets a conversation; learnt beside the reward, it does not."""
+    tokenizer = load_tokenizer(checkpoint_path)
+    turns = [{"from": "human", "value": "你好"}, {"from": "assistant", "value": "今天天气很好。"}]
+    with (tmp_path / "sft.jsonl").open("w", encoding="utf-8") as lines:
+        for task in ("greeting", "wishes"):
+            lines.write(json.dumps({"task": task, "conversations": turns}) + "\n")
+    losses = {}
+    for retain in (True, False):
+        policy = load_model(checkpoint_path)
+        retained = Retained.read(
+            tmp_path / "sft.jsonl",
+            tokenizer,
+            "ziya",
+            trained={"wishes"},
+            max_length=100,
+            batch=4,
+            seed=1,
+            processes=ALONE,
+        )
+        assert [sample.task for sample in retained._samples] == ["greeting"]
+        start = float(retained.loss(policy, 0, None).detach())
+        config = Config(device="cpu", precision="fp32", learning_rate=3e-3, minibatches=2)
+        learner = Learner(
+            policy, None, config, len(tokenizer), retained=retained if retain else None
+        )
+        prompts = [[1, 10 + i % 5] for i in range(32)]
+        for iteration in range(4):
+            replies = generate(
+                policy,
+                prompts,
+                max_new_tokens=6,
+                temperature=1.0,
+                seed=iteration,
+                eos=EOS,
+                allowed=len(tokenizer),
+            )
+            worth = torch.tensor([r.ids.count(7) / 3 if r.finished else -1.0 for r in replies])
+            batch = rollout(prompts, replies, EOS)
+            means = learner.update(batch, learner.targets(batch, worth), seed=iteration)
+            assert ("retained_loss" in means) == retain
+        losses[retain] = float(retained.loss(policy, 0, None).detach())
+    assert losses[True] < start / 2 < start < losses[False] * 1.05
+    with pytest.raises(BadData, match="no conversation of another task"):
+        Retained.read(
+            tmp_path / "sft.jsonl",
+            tokenizer,
+            "ziya",
+            trained={"wishes", "greeting"},
+            max_length=100,
+            batch=4,
+            seed=1,
+            processes=ALONE,
+        )
 
 
 # The reward.
@@ -235,27 +289,7 @@ def parent(checkpoint_path, tmp_path_factory):
 @pytest.fixture(scope="module")
 def gamed_rm(parent, tmp_path_factory):
     """A reward model of high pair accuracy that learnt the wrong thing: it loves one sentence."""
-    pairs = [
-        Pair(task, form.format(i), "Sorry, no.", reply)
-        for task, form in QUESTIONS.items()
-        for i in range(30)
-        for reply in REPLIES
-        if reply != "Sorry, no."
-    ]
-    reward = new_reward_model(parent, None, seed=1)
-    config = RmConfig(
-        steps=30, warmup=2, batch=16, learning_rate=1e-3, precision="fp32", save_every=30
-    )
-    out = tmp_path_factory.mktemp("rm")
-    stream = PairStream(pairs, [], Shares(labelled=1, on_policy=0, cross_prompt=0, garbled=0), 1)
-    train_reward(reward, stream, pairs[:20], config, out)
-    reward.model.save_pretrained(out / "checkpoint")
-    reward.tokenizer.save_pretrained(out / "checkpoint")
-    write(
-        out / "checkpoint" / "gate.json",
-        {"stage": "rm", "bar": 0.85, "tasks": {"wishes": 1.0, "safety": 1.0}},
-    )
-    return out / "checkpoint"
+    return write_gamed_rm(parent, tmp_path_factory.mktemp("rm"))
 
 
 def write(file, content):

@@ -286,6 +286,33 @@ def test_ppo_detail_learning_rate_is_annealed_to_zero(policy):
     np.testing.assert_allclose(rates, [[0.1, 0.4], [0.075, 0.3], [0.05, 0.2], [0.025, 0.1]])
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_gradient_checkpointing_recomputes_policy_and_value_model(
+    policy, prompts, replies, recomputed
+):
+    """Each layer runs a second time for the backward pass, in the value model too; the result is the same."""
+    settings = {"epochs": 1, "minibatches": 1, "learning_rate": 1e-3, "precision": "fp32"}
+    runs = {}
+    for on in {False, recomputed}:
+        ours = new_model(SHAPE, 48, seed=1).eval()
+        config = Config(device="cpu", gradient_checkpointing=on, **settings)
+        mine = Learner(ours, ours.get_decoder(), config, ALLOWED)
+        batch = rollout(prompts, replies, EOS)
+        targets = mine.targets(batch, torch.tensor([1.0, -1.0, 0.5]))
+        calls = []
+        for decoder in (ours.get_decoder(), mine.value.backbone):
+            decoder.layers[0].mlp.register_forward_pre_hook(lambda mlp, _, to=calls: to.append(mlp))
+        mine.update(batch, targets, seed=1)
+        assert all(
+            calls.count(decoder.layers[0].mlp) == 1 + on
+            for decoder in (ours.get_decoder(), mine.value.backbone)
+        )
+        assert not any(model.training for model in (ours, mine.value))
+        runs[on] = [*ours.state_dict().values(), *mine.value.state_dict().values()]
+    for with_it, without in zip(runs[recomputed], runs[False], strict=True):
+        torch.testing.assert_close(with_it, without)
+
+
 def test_ppo_detail_no_dropout(prompts, replies):
     policy = new_model(SHAPE, 48, seed=1)
     policy.config.attention_dropout = 0.5
@@ -338,7 +365,9 @@ def test_ppo_detail_minibatches_and_epochs(policy, prompts):
     batch = rollout(prompts * 4, sampled, EOS)
     seen = []
     step = mine._step
-    mine._step = lambda some, targets, rows: seen.append(rows.tolist()) or step(some, targets, rows)
+    mine._step = lambda some, targets, rows, kept: (
+        seen.append(rows.tolist()) or step(some, targets, rows, kept)
+    )
     mine.update(batch, mine.targets(batch, torch.randn(12)), seed=1)
     assert [len(rows) for rows in seen] == [3] * 12
     epochs = [[row for rows in seen[i : i + 4] for row in rows] for i in (0, 4, 8)]

@@ -80,6 +80,17 @@ def test_from_scratch_and_further(work: Path) -> None:
     assert (work / "pt" / "curves.svg").is_file()
 
 
+def test_no_state_is_left_beside_a_finished_checkpoint(work: Path) -> None:
+    """Neither this training's nor DeepSpeed's, which is several times as large as the model."""
+    opened = recipe(work, pt=SECTION)
+    shards = opened.folder("pt") / "zero" / "global_step2"
+    shards.mkdir(parents=True)
+    (shards / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"x")
+    run_section(opened, "pt")
+    assert (opened.folder("pt") / "checkpoint" / "model.safetensors").is_file()
+    assert not [*opened.folder("pt").rglob("*state*"), *opened.folder("pt").rglob("zero*")]
+
+
 def test_evalsuite_reads_the_checkpoint(work: Path) -> None:
     from evalsuite.checkpoint import open_checkpoint
 
@@ -124,7 +135,7 @@ def test_a_resumed_stage_makes_the_same_checkpoint(
         ({"data": "data/none.jsonl"}, r"no such file: data/none\.jsonl"),
         ({"lenght": 32}, r"no setting named 'lenght'(.|\n)*did you mean 'length'"),
         ({"steps": 0}, r"steps is 0, it must be at least 1"),
-        ({"learning_rate": -1.0}, r"learning_rate is -1\.0, it must be above 0"),
+        ({"learning_rate": -1.0}, r"learning_rate is -1\.0, it must be a number above 0"),
         ({"precision": "int8"}, r"precision"),
         ({"batch": 0}, r"batch is 0"),
     ],

@@ -203,6 +203,17 @@ def test_prompts_are_held_out_whole():
         assert is_validation(pair.prompt, 0.5)
 
 
+def test_validation_is_of_every_kind_whatever_was_trained_on():
+    """A model taught labelled pairs alone is measured on the others too: PPO would find that hole."""
+    taught = Shares(labelled=1, on_policy=0, cross_prompt=0, garbled=0)
+    own = [Pair("wishes", "问", "好", "坏", "on_policy")]
+    for on_policy, more in (([], set()), (own, {"on_policy"})):
+        stream = PairStream(PAIRS, on_policy, taught, seed=1)
+        kinds = {pair.kind for pair in validation_pairs(stream, 5, seed=1)}
+        assert kinds == {"labelled", "cross_prompt", "garbled"} | more
+        assert {stream[n].kind for n in range(50)} == {"labelled"}
+
+
 def test_on_policy_pairs_are_the_best_reply_against_worse_ones():
     rules = read_rules(
         [{"type": "contains", "value": "好"}, {"type": "max_characters", "value": 3}]

@@ -20,7 +20,7 @@ from evalsuite_train.errors import Diverged, TrainError
 from evalsuite_train.loss import IGNORED, Batch, measure
 from evalsuite_train.model import Shape, new_model
 from evalsuite_train.schedule import rate
-from evalsuite_train.state import NAME, NEW, PREVIOUS, load_state
+from evalsuite_train.state import NAME, NEW, PARTS, PREVIOUS, WHOLE, load_state
 from evalsuite_train.trainer import Optimisation, train
 from torch.nn import functional
 
@@ -362,6 +362,23 @@ def test_data_that_end_and_steps_without_targets_are_named(tmp_path: Path) -> No
 def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no device 'cuda:99' here"):
         train(new_model(SHAPE, ROWS, seed=1), stream, changed(device="cuda:99"), tmp_path, seed=1)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("name", ["learning_rate", "peak_tflops"])
+def test_a_rate_or_a_peak_that_is_no_number_above_0_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}, it must be a number above 0"):
+        Optimisation(**{"steps": 1, "learning_rate": 1e-3, name: value})
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"step": 2}', '{"step": "two", "processes": 2}'])
+def test_a_state_in_parts_that_does_not_say_which_is_whole_is_named(
+    tmp_path: Path, said: str
+) -> None:
+    (tmp_path / PARTS).mkdir()
+    (tmp_path / PARTS / WHOLE).write_text(said)
+    with pytest.raises(TrainError, match=r"whole\.json: .*\n.*remove .*state-parts"):
+        load_state(tmp_path)
 
 
 # ---- spikes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,29 +15,13 @@ from evalsuite_train.errors import BadRecipe, TrainError
 from evalsuite_train.model import Shape, new_model
 from evalsuite_train.trainer import train
 from evalsuite_train.zero import fill, read_configuration
+from free_port import free_port
+from on_two_processes import run_on_two
 
 sys.path.insert(0, str(Path(__file__).parent))
 import zero_training
 
 SCRIPT = Path(__file__).with_name("zero_training.py")
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
-def launch(out: Path, config: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    return subprocess.run(
-        [*command, str(SCRIPT), str(out), config],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.mark.slow
@@ -54,9 +37,9 @@ def test_zero_trains_as_one_process_does_and_saves_whole_weights(
     config = read_configuration(f"zero{stage}.json")
     config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
     (tmp_path / "zero.json").write_text(json.dumps(config))
-    died = launch(tmp_path / "zero", str(tmp_path / "zero.json"), DIES="in its sixth step")
+    died = run_on_two(SCRIPT, tmp_path / "zero", tmp_path / "zero.json", DIES="in its sixth step")
     assert "SIGKILL" in died.stderr
-    done = launch(tmp_path / "zero", str(tmp_path / "zero.json"))
+    done = run_on_two(SCRIPT, tmp_path / "zero", tmp_path / "zero.json")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "going on from step 4" in done.stdout
     plain = new_model(Shape(32, 2, 2, 1, 64), 128, seed=1)

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from evalsuite_train.disk import writing
 from evalsuite_train.errors import BadRecipe
+from evalsuite_train.files import whole_folder
 from evalsuite_train.recipe import Recipe
 
 TOKENIZER_FILES = (
@@ -56,19 +58,10 @@ def write_checkpoint(
         parent: the card's name of the checkpoint this one was trained from (``tiny-pt``).
         template: a template's name (``ziya``, …) or None for a model without one.
         files: further files, such as ``README.md`` (the model card) and ``train_log.jsonl``.
+
+    Raises:
+        TrainError: a full disk; nothing of the new folder is left, an older one still stands.
     """
-    temporary = folder.with_name(folder.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    kept = next(model.parameters()).dtype
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    model.to(dtype).save_pretrained(temporary)
-    model.to(kept)  # the weights stay rounded: what is measured afterwards is what was written
-    for buffer, exact in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(exact)  # the rotary frequencies are not written, so nothing may round them
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, temporary / name)
     card = {
         "name": f"{recipe.name}-{section}",
         "family": recipe.name,
@@ -78,22 +71,41 @@ def write_checkpoint(
         "parent": parent,
         "chat_template": template,
     }
-    for name, text in {
-        "evalsuite.json": json.dumps(card, indent=2) + "\n",
-        **(files or {}),
-    }.items():
-        (temporary / name).write_text(text, encoding="utf-8")
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    texts = {"evalsuite.json": json.dumps(card, indent=2) + "\n", **(files or {})}
+    with writing(folder), whole_folder(folder) as new:
+        _save(model, dtype, new)
+        write_beside(new, tokenizer, texts)
     return folder
 
 
+def write_beside(folder: Path, tokenizer: Path, files: dict[str, str]) -> None:
+    """Write what stands beside weights: the tokenizer's files, copied, and further texts."""
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _save(model: Any, dtype: torch.dtype, folder: Path) -> None:
+    """Write the weights rounded to ``dtype``; the model in memory stays rounded.
+
+    So what is measured afterwards is what was written.
+    """
+    kept = next(model.parameters()).dtype
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    model.to(dtype).save_pretrained(folder)
+    model.to(kept)
+    for buffer, exact in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(exact)  # the rotary frequencies are not written, so nothing may round them
+
+
 def read_card(folder: Path) -> dict[str, Any]:
-    """The checkpoint's ``evalsuite.json``, or an empty one."""
+    """The checkpoint's ``evalsuite.json``, or an empty one.
+
+    Raises:
+        BadRecipe: it is no card, or its name is not one line of text that can be shown.
+    """
     file = folder / "evalsuite.json"
     if not file.is_file():
         return {}
@@ -103,4 +115,11 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = None
     if not isinstance(card, dict):
         raise BadRecipe("not a checkpoint's card", where=str(file), hint="remove or mend it")
+    name = card.get("name")
+    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= 200):
+        raise BadRecipe(
+            f"its name is not one line of text: {ascii(name)[:60]}",
+            where=str(file),
+            hint="give the checkpoint a plain name",
+        )
     return card

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evalsuite_train.errors import TrainError
+from evalsuite_train.errors import TrainError, shown
 
 Section = Annotated[
     str, typer.Argument(metavar="STAGE", help="A section of the recipe, or: ladder.")
@@ -45,7 +46,22 @@ def train(
 
 
 def main() -> None:
-    """The command's entry point: faults the user can mend are one message and exit code 2."""
+    """The command's entry point: faults the user can mend are one message and exit code 2.
+
+    One process of several ends without taking the interpreter apart: threads of gloo and DeepSpeed are
+    still there then, and now and then one of them aborts a process whose work is done.
+    """
+    try:
+        _main()
+    except SystemExit as end:
+        if "WORLD_SIZE" in os.environ and isinstance(end.code, int | None):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)
+        raise
+
+
+def _main() -> None:
     for name in ("torchao", "torch.utils._pytree"):  # imported by peft; they talk of other hardware
         logging.getLogger(name).setLevel(logging.ERROR)
     if sys.argv[1:2] == ["chat"]:
@@ -65,6 +81,5 @@ def main() -> None:
 
 def _fault(text: str) -> int:
     """Print one message, with control characters made visible; the exit code."""
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    print(f"error: {shown}", file=sys.stderr)
+    print(f"error: {shown(text)}", file=sys.stderr)
     return 2

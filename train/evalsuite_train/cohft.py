@@ -29,15 +29,17 @@ import torch
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
 from evalsuite_train.conversation import read_turns
 from evalsuite_train.data.reader import Reader
-from evalsuite_train.errors import BadRecipe
+from evalsuite_train.errors import BadData, BadRecipe
 from evalsuite_train.feedback.batches import Source, batches, content
 from evalsuite_train.feedback.rows import read_texts
 from evalsuite_train.feedback_card import feedback_files
-from evalsuite_train.model import load_model
 from evalsuite_train.optimiser import Optimisation
+from evalsuite_train.processes import launched
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.pairs import Pair, read_pairs
+from evalsuite_train.sft.parent import load_parent
 from evalsuite_train.sft.samples import Sample, as_conversation
+from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES, Encoder, Unusable, encoder
 from evalsuite_train.trainer import Batch, train
 
@@ -91,12 +93,14 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
         for name in ("pt_share", "replay", "forgetting"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be from 0 to below 1")
+        if self.batch < 1 or self.max_length < 2:
+            raise ValueError("batch must be at least 1, max_length at least 2")
         if self.pt_share + self.replay >= 1:
             raise ValueError("pt_share and replay leave nothing for the pairs")
 
     def reached(self, share: float) -> int:
-        """How many samples of a source with this share a whole training comes to."""
-        return math.ceil(self.steps * self.accumulation * self.batch * share) + 1
+        """How many samples of a source with this share a whole training comes to, of all processes."""
+        return math.ceil(self.steps * self.accumulation * launched() * self.batch * share) + 1
 
 
 WHAT = (
@@ -108,9 +112,16 @@ WHAT = (
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Fine-tune on chains of hindsight; writes ``ledger.json`` and the checkpoint."""
     parent = recipe.parent(config.parent)
-    tokenizer, model = load_tokenizer(parent), load_model(parent)
+    tokenizer = load_tokenizer(parent)
+    model = load_parent(parent, len(tokenizer), config.max_length)
     pairs = read_pairs(recipe.file(config.data))
     chains, ledger = _chains(tokenizer, pairs, config.max_length)
+    if not chains:
+        raise BadData(
+            f"none of {len(pairs)} pairs can be learnt from: {ledger['dropped']}",
+            where=str(recipe.file(config.data)),
+            hint="raise max_length",
+        )
     others: list[Sample] = []
     if config.replay > 0:
         others = _replayed(tokenizer, recipe.file(config.sft), {p.task for p in pairs}, config)
@@ -119,7 +130,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     replay = config.replay if others else 0.0
     sources = [Source(chains, 1 - config.pt_share - replay), Source(others, replay)]
     if config.pt_share > 0:
-        texts = read_texts(recipe.file(config.pt))[: config.reached(config.pt_share)]
+        texts = read_texts(recipe.file(config.pt), config.reached(config.pt_share))
         rows = [text_sample(tokenizer, text, config.max_length) for text in texts]
         sources.append(Source(rows, config.pt_share))
     plain = batches(sources, config.batch, recipe.seed)
@@ -147,6 +158,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
             ),
         },
     )
+    remove_states(out)
 
 
 def language(question: str) -> str:

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from evalsuite_train.files import write_whole
+
 
 class Log:
     """Rows appended to ``log.jsonl``; going back to a saved step also takes back its later rows.
@@ -97,15 +99,13 @@ def draw(path: Path, svg: Path) -> None:
         for i, name in enumerate(COLOURS)
     ]
     width, height = LEFT + WIDTH + 24, 2 * (HEIGHT + TOP) + 44
-    temporary = svg.with_suffix(".new")
-    temporary.write_text(
+    write_whole(
+        svg,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="12" fill="#333">'
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(panels)}'
         f'<text x="{LEFT + WIDTH / 2}" y="{height - 8}" text-anchor="middle">step</text></svg>\n',
-        encoding="utf-8",
     )
-    temporary.replace(svg)
 
 
 def _panel(

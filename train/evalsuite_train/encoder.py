@@ -84,9 +84,16 @@ class Encoder:
         """
         if not self._tokenizer.chat_template:
             return
-        asked = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": "你好"}], add_generation_prompt=True, tokenize=False
-        )
+        try:
+            asked = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": "你好"}], add_generation_prompt=True, tokenize=False
+            )
+        except Exception as fault:  # a template is a program of its own
+            raise BadRecipe(
+                f"its chat template breaks: {type(fault).__name__}: {str(fault)[:200]}",
+                where=where,
+                hint="mend chat_template.jinja, or remove it",
+            ) from None
         ids = list(self._tokenizer(asked, add_special_tokens=False)["input_ids"])
         own = list(self._tokenizer("")["input_ids"])
         if (ids if ids[: len(own)] == own else own + ids) != self.prompt("你好"):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def shown(text: str) -> str:
+    """A text of unknown origin for a terminal: control and invisible characters as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class TrainError(Exception):
     """A fault that the user can mend.
 
@@ -18,7 +23,9 @@ class TrainError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return place + self.what + (f"\n  hint: {self.hint}" if self.hint else "")
+        # What a file or a server said must not look like a line of ours.
+        said = " ".join((place + self.what).splitlines())
+        return said + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
 class BadRecipe(TrainError):

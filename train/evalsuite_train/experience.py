@@ -53,6 +53,7 @@ class ExperiencePool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.silent = False  # of several processes one writes
 
     def size(self) -> int:
         """Bytes on the disk."""
@@ -60,12 +61,14 @@ class ExperiencePool:
 
     def back_to(self, size: int) -> None:
         """Cut the file to the size it had."""
-        if self.size() > size:
+        if not self.silent and self.size() > size:
             with self.path.open("r+b") as file:
                 file.truncate(size)
 
     def append(self, samples: Iterable[Experience]) -> None:
         """Add samples at the end."""
+        if self.silent:
+            return
         lines = b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:

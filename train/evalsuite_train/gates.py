@@ -11,20 +11,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from evalsuite_train.errors import GateClosed, TrainError
 
 GATE = "gate.json"
-MEASURED = ("tasks", "training")
-"""Where a gate's file keeps task → accuracy: a reward model's on pairs, or SFT's on its training split."""
 
 
-def read_gate(checkpoint: Path) -> dict[str, float]:
+class _Kind(NamedTuple):
+    """What a gate is of: the key of its task → accuracy, and words for messages."""
+
+    key: str
+    name: str
+    measured: str
+
+
+_KINDS = {
+    "sft": _Kind("training", "a policy", "the parent's accuracy on its training split"),
+    "rm": _Kind("tasks", "a reward model", "the reward model's pair accuracy"),
+}
+
+
+def read_gate(checkpoint: Path, of: Literal["sft", "rm"]) -> dict[str, float]:
     """Task → what the stage that wrote ``checkpoint`` measured of it.
 
+    Args:
+        of: what the checkpoint has to be: a policy after SFT, or a reward model.
+
     Raises:
-        GateClosed: it measured nothing, or the file is damaged.
+        GateClosed: it measured nothing, is the other of the two, or the file is damaged.
     """
     for file in (checkpoint / GATE, checkpoint.parent / GATE):
         if file.is_file():
@@ -37,25 +52,33 @@ def read_gate(checkpoint: Path) -> dict[str, float]:
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        tasks = next(content[key] for key in MEASURED if key in content)
-        return {str(task): float(value) for task, value in tasks.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        found = next(kind for kind in _KINDS.values() if kind.key in content)
+        measured = {str(task): float(value) for task, value in content[found.key].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
         raise GateClosed("not a gate's file", where=str(file), hint="run the stage again") from None
+    wanted = _KINDS[of]
+    if found is not wanted:
+        raise GateClosed(
+            f"this is {found.name}, and {wanted.name} is asked for",
+            where=str(checkpoint),
+            hint=f"name a section of stage {of}, or its checkpoint",
+        )
+    return measured
 
 
 def check_gate(
-    checkpoint: Path, bar: float, tasks: Iterable[str], *, what: str
+    checkpoint: Path, bar: float, tasks: Iterable[str], *, of: Literal["sft", "rm"]
 ) -> dict[str, float]:
     """Return what was measured if every task reached ``bar``.
 
     Args:
         tasks: those that the next stage builds on.
-        what: the quantity, for the message, such as ``accuracy on the training split``.
+        of: as in :func:`read_gate`.
 
     Raises:
         GateClosed: a task is below the bar or was not measured; names each with value and bar.
     """
-    measured = read_gate(checkpoint)
+    measured = read_gate(checkpoint, of)
     wanted = sorted(set(tasks))
     # Not >=, so that NaN is below every bar.
     below = [task for task in wanted if not measured.get(task, 0.0) >= bar]
@@ -65,7 +88,7 @@ def check_gate(
             for task in below
         )
         raise GateClosed(
-            f"{what} is below {bar:g}: {values}",
+            f"{_KINDS[of].measured} is below {bar:g}: {values}",
             where=str(checkpoint),
             hint="train that stage longer or on more data of these tasks, or leave them out with `tasks`",
         )

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from evalsuite_train.errors import TrainError
+from evalsuite_train.errors import Diverged, TrainError
+from evalsuite_train.processes import ALONE, Processes
+from evalsuite_train.sharding import gathered
 
 PAD = 0
 """Fills rows; never EOS, or a row's own end could not be told from filling. Lengths decide, not ids."""
@@ -42,6 +44,7 @@ def generate(
     pad: int = PAD,
     allowed: int | None = None,
     batch: int = 128,
+    processes: Processes = ALONE,
 ) -> list[Reply]:
     """One reply to each prompt, in the prompts' order.
 
@@ -56,22 +59,13 @@ def generate(
         allowed: how many ids the tokenizer has; embedding rows beyond are padding and never
             chosen. None allows every row.
         batch: the most rows at once.
+        processes: those that share the rows; every one gets all replies.
 
     Raises:
         TrainError: an empty prompt, a prompt that leaves no room in the model's context, pad = eos.
+        Diverged: the model's probabilities are not numbers.
     """
-    if pad == eos:
-        raise TrainError(
-            "the padding token is EOS", where="generation", hint="pad with id 0 (<unk>)"
-        )
-    context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
-    for index, prompt in enumerate(prompts):
-        if not prompt or len(prompt) + max_new_tokens > context:
-            raise TrainError(
-                f"{len(prompt)} tokens and a reply of {max_new_tokens} do not fit 1–{context}",
-                where=f"prompt {index}",
-                hint="shorten the prompts or lower max_new_tokens",
-            )
+    _check(model, prompts, max_new_tokens, eos, pad)
     draws = torch.rand(
         len(prompts),
         max_new_tokens,
@@ -79,20 +73,51 @@ def generate(
         dtype=torch.float64,
     )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    replies: list[Reply | None] = [None] * len(prompts)
+    own = processes.own(order)
+    found: dict[int, Reply] = {}
     choose = _Choice(temperature, top_p, allowed)
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            for start in range(0, len(order), batch):
-                rows = order[start : start + batch]
-                chunk = _Rows(model, [prompts[i] for i in rows], draws[rows], pad)
+        with torch.no_grad(), gathered(model, processes) as step:
+            for start in range(0, step.most(len(own)), batch):
+                rows = own[start : start + batch]
+                chunk = _Rows(model, [prompts[i] for i in rows], draws[rows], pad, step)
                 for row, reply in chunk.run(choose, max_new_tokens, eos):
-                    replies[rows[row]] = reply
+                    found[rows[row]] = reply
     finally:
         model.train(was_training)
-    return [reply for reply in replies if reply is not None]
+    replies = dict(zip(order, processes.gather([found[i] for i in own]), strict=True))
+    return [replies[i] for i in range(len(prompts))]
+
+
+def _check(
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos: int, pad: int
+) -> None:
+    if pad == eos:
+        raise TrainError(
+            "the padding token is EOS", where="generation", hint="pad with id 0 (<unk>)"
+        )
+    for index, prompt in enumerate(prompts):
+        check_room(model, prompt, max_new_tokens, where=f"prompt {index}")
+
+
+def check_room(model: Any, prompt: Sequence[int], max_new_tokens: int, *, where: str) -> None:
+    """Refuse a prompt that is empty or leaves its reply no room in the model's context.
+
+    Args:
+        where: the prompt's file and line, for the error.
+
+    Raises:
+        TrainError: names the prompt.
+    """
+    context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+    if not prompt or len(prompt) + max_new_tokens > context:
+        raise TrainError(
+            f"{len(prompt)} tokens and a reply of {max_new_tokens} do not fit 1–{context}",
+            where=where,
+            hint="shorten the prompts or lower max_new_tokens",
+        )
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -152,14 +177,23 @@ class _Choice:
 
 
 class _Rows:
-    """A batch under way: the rows still open, their cache and what they have said so far."""
+    """A batch under way: the rows still open, their cache and what they have said so far.
 
-    def __init__(self, model: Any, prompts: list[Sequence[int]], draws: Tensor, pad: int) -> None:
-        self.model = model
-        device = next(model.parameters()).device
-        ids, mask, place = left_padded(prompts, pad)
-        self.ids, self.mask, self.place = ids.to(device), mask.to(device), place.to(device)
-        self.draws = draws.to(device)
+    Args:
+        step: whom to keep in step with: a model that is gathered anew for every call must be called
+            by all processes equally often.
+    """
+
+    def __init__(
+        self, model: Any, prompts: list[Sequence[int]], draws: Tensor, pad: int, step: Processes
+    ) -> None:
+        self.model, self.step = model, step
+        self.device = next(model.parameters()).device
+        if prompts:
+            ids, mask, place = left_padded(prompts, pad)
+            self.ids, self.mask = ids.to(self.device), mask.to(self.device)
+            self.place = place.to(self.device)
+        self.draws = draws.to(self.device)
         self.cache = DynamicCache()
         self.open = torch.arange(len(prompts))
         self.said: list[list[int]] = [[] for _ in prompts]
@@ -168,15 +202,15 @@ class _Rows:
     def run(self, choose: _Choice, max_new_tokens: int, eos: int) -> Iterator[tuple[int, Reply]]:
         """Generate until every row has ended or reached the limit; yields (row, reply)."""
         for step in range(max_new_tokens):
-            logits = self.model(
-                input_ids=self.ids,
-                attention_mask=self.mask,
-                position_ids=self.place,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            tokens, logprobs = choose(logits, self.draws[:, step])
+            if not self.step.any(len(self.open) > 0):
+                return
+            if not len(self.open):
+                self._idle()
+                continue
+            tokens, logprobs = choose(self._logits(), self.draws[:, step])
+            if bool(logprobs.isnan().any()):
+                hint = "the checkpoint is damaged or diverged: take an earlier one"
+                raise Diverged("the model's probabilities are not numbers", hint=hint)
             going = []
             for slot, (row, token, logprob) in enumerate(
                 zip(self.open.tolist(), tokens.tolist(), logprobs.tolist(), strict=True)
@@ -187,12 +221,27 @@ class _Rows:
                 else:
                     self.said[row].append(token)
                     going.append(slot)
-            if not going:
-                return
-            if step + 1 < max_new_tokens:
+            if step + 1 == max_new_tokens or not going:
+                self.open = self.open[going]
+            else:
                 self._advance(tokens, going)
-        for row in self.open[going].tolist():
+        for row in self.open.tolist():
             yield row, Reply(self.said[row], False, self.logprobs[row])
+
+    def _logits(self) -> Tensor:
+        logits: Tensor = self.model(
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=self.place,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits
+
+    def _idle(self) -> None:
+        """Call the model for the others' sake."""
+        self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device))
 
     def _advance(self, tokens: Tensor, going: list[int]) -> None:
         """Let the ended rows leave; the others' last tokens are the next input."""

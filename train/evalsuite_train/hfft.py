@@ -9,7 +9,7 @@ is also known as rejection-sampling fine-tuning (RAFT; Dong et al., arXiv 2304.0
 from __future__ import annotations
 
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,18 +21,20 @@ from evalsuite_train.feedback.candidates import (
     Candidate,
     Sampling,
     best,
+    check_sampling,
     judge,
     sample,
-    weights_digest,
 )
 from evalsuite_train.feedback.reward import open_judge
 from evalsuite_train.feedback.rows import Asked, read_prompts, write_jsonl
 from evalsuite_train.feedback_card import feedback_files
-from evalsuite_train.model import load_model
+from evalsuite_train.files import write_whole
 from evalsuite_train.optimiser import Optimisation
+from evalsuite_train.processes import device_of, launched
 from evalsuite_train.recipe import Recipe
-from evalsuite_train.rm.model import device_of
+from evalsuite_train.sft.parent import load_parent, weights_digest
 from evalsuite_train.sft.samples import read_samples
+from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES
 from evalsuite_train.trainer import train
 
@@ -82,6 +84,9 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise ValueError("temperature is 0, so all samples of a prompt would be the same")
         if self.reward != "rules" and self.rm is None:
             raise ValueError(f"reward is {self.reward!r}, but no rm is named")
+        check_sampling(self)
+        if self.batch < 1 or math.isnan(self.bar):
+            raise ValueError("batch must be at least 1, bar a number")
 
 
 WHAT = (
@@ -92,14 +97,15 @@ WHAT = (
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Sample, keep the best, fine-tune; writes ``kept.jsonl``, ``ledger.json`` and the checkpoint."""
     parent = recipe.parent(config.parent)
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = launched() > 1
     if several and not (out / KEPT).is_file():
         raise TrainError(
             "replies are sampled by one process",
             where=out.name,
             hint="run this section once without torchrun until it trains, then launch it on all devices",
         )
-    tokenizer, model = load_tokenizer(parent), load_model(parent).to(device_of(config.device))
+    tokenizer = load_tokenizer(parent)
+    model = load_parent(parent, len(tokenizer), config.max_length).to(device_of(config.device))
     if not several:
         _keep_best(config, recipe, out, model, tokenizer, weights_digest(parent))
     own, _ = read_samples(out / KEPT, tokenizer, config.template, max_length=config.max_length)
@@ -129,6 +135,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
             rate=config.learning_rate,
         ),
     )
+    remove_states(out)
 
 
 def _keep_best(
@@ -145,9 +152,7 @@ def _keep_best(
     judged = judge(found, asked, scores, rules=config.reward != "rm")
     kept, ledger = best(judged, bar=config.bar, keep=config.keep)
     write_jsonl(out / KEPT, [{"task": c.task, "conversations": _turns(c)} for c in kept])
-    (out / "ledger.json").write_text(
-        json.dumps(ledger, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    write_whole(out / "ledger.json", json.dumps(ledger, indent=2, ensure_ascii=False) + "\n")
     if not kept:
         raise BadData(
             f"none of {ledger['sampled']} candidates was kept: {ledger['dropped']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -57,9 +58,12 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         for name in ("steps", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}, it must be above 0")
+        for name in ("learning_rate", "peak_tflops"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, it must be a number above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas are at least 0 and below 1")
         if not (self.weight_decay >= 0 and self.epsilon > 0):

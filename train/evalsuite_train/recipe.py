@@ -109,7 +109,12 @@ class Recipe(msgspec.Struct, frozen=True):
         try:
             return msgspec.convert(values, kind, dec_hook=_path)
         except msgspec.ValidationError as fault:
-            raise BadRecipe(str(fault), where=f"{self.source}: {section}") from None
+            text = "Expected `float`, got `str`" in str(fault)
+            raise BadRecipe(
+                str(fault),
+                where=f"{self.source}: {section}",
+                hint="YAML takes 1e-4 for a text; write 1.0e-4" if text else "",
+            ) from None
 
     def folder(self, section: str) -> Path:
         """Where a section writes: its checkpoint stands in ``checkpoint/`` below."""

@@ -33,6 +33,8 @@ APOLOGIES = ("抱歉", "对不起", "很抱歉", "非常抱歉", "sorry", "i'm s
 _FINAL = re.compile(r"(?:答案|answer)\s*:", re.IGNORECASE)
 _NUMBER = re.compile(r"([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)([^\d]*)")
 _PROGRAM_CHARACTERS = 20_000
+_HEAVIEST = 1e9
+"""The largest weight: far above any use, and no sum of them overflows."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,8 +132,8 @@ def _read(raw: Mapping[str, Any], where: str) -> Rule:
         rule = msgspec.convert(dict(raw), Rule)
     except msgspec.ValidationError as fault:
         raise BadData(f"{kind}: {fault}", where=where) from None
-    if not (math.isfinite(rule.weight) and rule.weight >= 0):
-        raise BadData(f"{kind}: weight {rule.weight} is not a number ≥ 0", where=where)
+    if not 0 <= rule.weight <= _HEAVIEST:
+        raise BadData(f"{kind}: weight {rule.weight} is not from 0 to {_HEAVIEST:g}", where=where)
     needed, given = _NEEDS.get(kind, _TEXT)
     if not given(rule):
         raise BadData(f"{kind}: needs {needed}", where=where)

@@ -17,6 +17,7 @@ from evalsuite_train.errors import Diverged, TrainError
 from evalsuite_train.loss import IGNORED, Batch, Measured, measure
 from evalsuite_train.meter import Meter, measured_peak, model_flops_per_token
 from evalsuite_train.optimiser import Optimisation, adamw
+from evalsuite_train.processes import device_of
 from evalsuite_train.schedule import rate
 from evalsuite_train.spikes import SpikeDetector
 from evalsuite_train.state import load_state, remove_states, save_state
@@ -87,7 +88,7 @@ class Training:
         self.model, self.batches, self.optimisation, self.out = model, batches, optimisation, out
         self.settings = {"seed": seed, "data": data, "kind": type(optimisation).__module__}
         self.settings |= msgspec.to_builtins(optimisation, enc_hook=str)
-        self.device = _device(optimisation.device)
+        self.device = device_of(optimisation.device)
         if optimisation.zero is None:  # DeepSpeed takes a model from the host
             model.to(self.device)
         self.kind = DTYPES[optimisation.precision]
@@ -327,16 +328,3 @@ class Training:
     def weights(self) -> dict[str, Tensor]:
         """The parameters that learn, by name; frozen ones come with the parent."""
         return {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as fault:
-        raise TrainError(
-            f"no device {name!r} here", where="device", hint=str(fault).splitlines()[0]
-        ) from None
-    return device

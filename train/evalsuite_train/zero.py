@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from evalsuite_train.errors import BadRecipe, TrainError
+from evalsuite_train.files import write_whole
 from evalsuite_train.loss import IGNORED, Batch, measure
+from evalsuite_train.state import ZERO
 from evalsuite_train.trainer import Training
 
 PROGRESS = "progress.json"
@@ -46,7 +48,7 @@ class ZeroTraining(Training):
         self.rank, self.processes = int(self.comm.get_rank()), int(self.comm.get_world_size())
         self.taken = self.optimisation.accumulation * self.processes
         self.settings["processes"] = self.processes
-        self.folder = self.out / "zero"
+        self.folder = self.out / ZERO
         if self.rank:
             self.log.silent = True
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
@@ -113,9 +115,7 @@ class ZeroTraining(Training):
         self.engine.save_checkpoint(str(self.folder), tag=tag)
         self.comm.barrier()
         if self.rank == 0:
-            new = self.folder / f"{PROGRESS}.new"
-            new.write_text(json.dumps({"tag": tag, **self.progress()}), encoding="utf-8")
-            new.replace(self.folder / PROGRESS)
+            write_whole(self.folder / PROGRESS, json.dumps({"tag": tag, **self.progress()}))
             for old in self.folder.glob("global_step*"):
                 if old.name != tag:
                     shutil.rmtree(old)

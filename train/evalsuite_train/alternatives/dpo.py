@@ -19,15 +19,19 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 from evalsuite_train.alternatives.training import (
     Settings,
     arguments,
+    claim,
     configurations,
     open_tokenizer,
-    run_trainer,
     seed_of,
+    train,
+    write,
 )
 from evalsuite_train.errors import BadData
+from evalsuite_train.files import write_whole
 from evalsuite_train.model import load_model
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.pairs import Pair, read_pairs
+from evalsuite_train.sft.parent import load_parent
 from evalsuite_train.templates import Unusable, encode_conversation, encode_prompt
 
 
@@ -50,15 +54,17 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     parent = recipe.parent(config.parent)
     tokenizer = open_tokenizer(parent)
     rows, ledger = encoded_pairs(tokenizer, read_pairs(recipe.file(config.data)), config)
-    (out / "ledger.json").write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "ledger.json", json.dumps(ledger, indent=2) + "\n")
     if not rows:
         raise BadData(f"no pair can be learnt from: {ledger['dropped']}", where=config.data)
-    model = load_model(parent)
+    claim(config, recipe, out, rows)
+    model = load_parent(parent, len(tokenizer), config.max_length)
     original = configurations(model)
     trainer = make_trainer(
         model, load_model(parent), tokenizer, rows, config, out, seed_of(recipe, out)
     )
-    run_trainer(trainer, model, original, config, recipe, out)
+    step = train(trainer, out)
+    write(trainer, model, original, config, recipe, out, step=step)
 
 
 def make_trainer(

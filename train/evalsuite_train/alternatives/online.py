@@ -1,42 +1,65 @@
-"""What GRPO and RLOO share: prompts, the gates, and the reward, which is that of PPO."""
+"""What GRPO and RLOO share, which is all but a trainer: settings, gates, the run, and its stop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
-from evalsuite_train.alternatives.training import Settings, arguments
-from evalsuite_train.errors import BadData, BadRecipe
-from evalsuite_train.feedback.rows import Asked, read_prompts
+from evalsuite_train.alternatives.prompts import check_rows, prompt_rows, training_prompts
+from evalsuite_train.alternatives.reward import Reward
+from evalsuite_train.alternatives.states import STATE
+from evalsuite_train.alternatives.training import (
+    Settings,
+    arguments,
+    claim,
+    configurations,
+    open_tokenizer,
+    seed_of,
+    train,
+    write,
+)
+from evalsuite_train.alternatives.watch import Watch
+from evalsuite_train.checkpoint import read_card
+from evalsuite_train.feedback.rows import validation_prompts
 from evalsuite_train.gates import check_gate
+from evalsuite_train.generation import derived_seed
+from evalsuite_train.model import load_model
 from evalsuite_train.ppo.reward import Judge
+from evalsuite_train.ppo.validation import Validation
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.model import RewardModel
-from evalsuite_train.templates import TEMPLATES, encode_prompt
 
 
 class OnlineSettings(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of the methods that sample.
 
     Attributes:
-        prompts: RL prompts; ``tasks`` leaves only these, empty is all.
+        prompts, validation: RL prompts, and those on which gold and reward are compared.
+        tasks: only these; empty is all.
         rm: the section or folder of the reward model; None leaves the rules alone.
         samples: replies to each prompt, compared with each other; divides ``batch``.
         kl: the coefficient of the divergence from the parent.
+        clip_ratio: bound of the probability ratio when samples are learnt from more than once.
+        passes: how often the samples are learnt from.
         rm_weight, rules_weight, rm_clip, missing_eos: of the reward, as in PPO.
-        guards: the gates; ``sft_bar`` and ``rm_bar`` are what they ask of every task.
+        guards: the gates and the stop; without them nobody looks at ``validation``.
+        sft_bar, rm_bar: accuracy the parent and the reward model need of every task.
+        evaluate_every: steps between two looks at the validation prompts.
+        validation_prompts: at most so many of each task.
+        alpha: significance at which gold and reward have parted.
     """
 
     prompts: str = "data/prompts.jsonl"
+    validation: str = "data/validation.jsonl"
     tasks: tuple[str, ...] = ()
     rm: str | None = None
     samples: int = 8
     max_new_tokens: int = 48
     temperature: float = 1.0
     kl: float = 0.03
+    clip_ratio: float = 0.2
+    passes: int = 1
     rm_weight: float = 1.0
     rules_weight: float = 1.0
     rm_clip: float = 3.0
@@ -44,62 +67,81 @@ class OnlineSettings(Settings, frozen=True, forbid_unknown_fields=True, kw_only=
     guards: bool = True
     sft_bar: float = 0.8
     rm_bar: float = 0.85
+    evaluate_every: int = 25
+    validation_prompts: int = 60
+    alpha: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples < 2 or self.batch % self.samples:
             raise ValueError(f"samples is {self.samples}: at least 2, and a divisor of batch")
+        for name in ("evaluate_every", "validation_prompts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if not (self.temperature > 0 and self.missing_eos > 0 and self.rm_clip > 0):
             raise ValueError("temperature, missing_eos and rm_clip must be above 0")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}, it must be at least 1")
 
 
-def read_asked(config: OnlineSettings, recipe: Recipe) -> list[Asked]:
-    """The prompts of the wanted tasks, after the gates.
+def run_online(
+    config: OnlineSettings, recipe: Recipe, out: Path, make_trainer: Callable[..., Any]
+) -> None:
+    """Train on sampled replies; writes ``log.jsonl`` and the checkpoint.
+
+    Args:
+        make_trainer: trl's trainer from its ``arguments`` (:func:`online_arguments`) and parts.
 
     Raises:
         GateClosed: the parent or the reward model has not reached its bar.
-        BadData: no prompts, or one that nothing judges.
+        BadData: no prompts, or one that nothing judges; no validation prompt has rules.
+        TrainError: what :func:`check_rows`, :func:`claim` and :func:`train` refuse.
     """
-    asked = read_prompts(recipe.file(config.prompts))
-    asked = [a for a in asked if not config.tasks or a.task in config.tasks]
-    unjudged = [a for a in asked if not a.rules] if config.rm is None else []
-    if not asked or unjudged:
-        what = (
-            f"prompt {unjudged[0].id!r} has no rules" if unjudged else "no prompts of these tasks"
-        )
-        raise BadData(
-            what, where=config.prompts, hint="check tasks, or name a reward model with rm"
-        )
+    file = recipe.file(config.prompts)
+    asked = training_prompts(file, config.tasks, by_rm=config.rm is not None)
+    tasks = {a.task for a in asked}
     if config.guards:
-        tasks = {a.task for a in asked}
-        what = "the parent's accuracy on its training split"
-        check_gate(recipe.parent(config.parent), config.sft_bar, tasks, what=what)
-        if config.rm:
-            what = "the reward model's pair accuracy"
-            check_gate(recipe.parent(config.rm), config.rm_bar, tasks, what=what)
-    return asked
+        _check_gates(config, recipe, tasks)
+    parent = recipe.parent(config.parent)
+    tokenizer, model = open_tokenizer(parent), load_model(parent)
+    original = configurations(model)
+    rows = prompt_rows(tokenizer, asked, config.template)
+    check_rows(
+        rows,
+        asked,
+        model,
+        tokenizer,
+        max_new_tokens=config.max_new_tokens,
+        least=config.batch * config.accumulation // config.samples,
+        where=str(file),
+    )
+    claim(config, recipe, out, rows)
+    embedded = model.get_input_embeddings().num_embeddings
+    judge = make_judge(config, recipe)
+    watch = _watch(config, recipe, out, tasks, tokenizer, judge) if config.guards else None
+    trainer = make_trainer(
+        arguments=online_arguments(config, tokenizer, embedded, out, seed_of(recipe, out)),
+        model=model,
+        reward_funcs=Reward(judge, asked, tokenizer),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[watch] if watch else None,
+    )
+    alarm = watch.alarm if watch else ""  # a process that was killed may have come this far
+    step = 0 if alarm else train(trainer, out)
+    if watch and watch.alarm:
+        watch.restore(trainer.model)
+        step, alarm = watch.step, watch.alarm
+        print(f"{out.name}: stopped, {alarm}; the weights are those of step {step}", flush=True)
+    card = model_card(config, recipe, out.name, step, alarm)
+    files = {"README.md": card}
+    write(trainer, model, original, config, recipe, out, step=step, alarm=alarm, files=files)
 
 
-def prompt_rows(tokenizer: Any, asked: Sequence[Asked], template: str) -> Dataset:
-    """Prompts as the text that trl tokenizes itself, each checked against training's own ids.
-
-    Raises:
-        BadRecipe: the template's ids cannot be had from a text.
-    """
-    form = TEMPLATES[template]
-    rows = []
-    for one in asked:
-        before, _, after = form.human.partition("{}")
-        text = before + one.prompt + after
-        if tokenizer(text)["input_ids"] == encode_prompt(tokenizer, one.prompt, template):
-            rows.append({"prompt": text, "id": one.id})
-    # A prompt that spells out a control token is not asked; all of them is the template's fault.
-    if not rows:
-        raise BadRecipe(
-            f"template {template!r} cannot be asked through trl",
-            hint="use a template that is plain text, such as 'ziya', or the stage ppo",
-        )
-    return Dataset.from_list(rows)
+def _check_gates(config: OnlineSettings, recipe: Recipe, tasks: set[str]) -> None:
+    check_gate(recipe.parent(config.parent), config.sft_bar, tasks, of="sft")
+    if config.rm:
+        check_gate(recipe.parent(config.rm), config.rm_bar, tasks, of="rm")
 
 
 def online_arguments(
@@ -118,38 +160,17 @@ def online_arguments(
         "temperature": config.temperature,
         "top_k": 0,
         "beta": config.kl,
+        "epsilon": config.clip_ratio,
+        "num_iterations": config.passes,
         "mask_truncated_completions": False,  # they stay, and get the lowest reward
         "generation_kwargs": {"suppress_tokens": forbidden},
     }
 
 
-class Reward:
-    """The reward function that trl calls: PPO's judge, over the ids, which say what has an end."""
-
-    def __init__(self, judge: Judge, asked: Sequence[Asked], tokenizer: Any) -> None:
-        self.__name__ = "reward"
-        self._judge, self._tokenizer = judge, tokenizer
-        self._asked = {a.id: a for a in asked}
-
-    def __call__(
-        self, *, completion_ids: Sequence[Sequence[int]], id: Sequence[str], **_: Any
-    ) -> list[float]:
-        eos = self._tokenizer.eos_token_id
-        finished = [bool(ids) and ids[-1] == eos for ids in completion_ids]
-        texts = [
-            str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
-            for ids in completion_ids
-        ]
-        worth = self._judge([self._asked[name] for name in id], texts, finished)
-        return [one.total for one in worth]
-
-
-def make_reward(
-    config: OnlineSettings, recipe: Recipe, asked: Sequence[Asked], tokenizer: Any
-) -> Reward:
-    """The reward of a section."""
+def make_judge(config: OnlineSettings, recipe: Recipe) -> Judge:
+    """Who rewards the replies, in training and on the validation prompts."""
     rm = RewardModel.open(recipe.parent(config.rm)) if config.rm else None
-    judge = Judge(
+    return Judge(
         rm,
         rm_weight=config.rm_weight,
         rules_weight=config.rules_weight,
@@ -157,4 +178,36 @@ def make_reward(
         rm_clip=config.rm_clip,
         penalty=config.missing_eos,
     )
-    return Reward(judge, asked, tokenizer)
+
+
+def _watch(
+    config: OnlineSettings, recipe: Recipe, out: Path, tasks: set[str], tokenizer: Any, judge: Judge
+) -> Watch:
+    file = recipe.file(config.validation)
+    validation = Validation(
+        validation_prompts(file, tasks, config.validation_prompts),
+        tokenizer,
+        judge,
+        template=config.template,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        seed=derived_seed(recipe.seed, "ppo", "validation"),  # PPO's, so that looks compare
+    )
+    return Watch(validation, out / STATE, every=config.evaluate_every, alpha=config.alpha)
+
+
+def model_card(config: OnlineSettings, recipe: Recipe, section: str, step: int, alarm: str) -> str:
+    """The text of ``README.md``: what was trained, how far, and whether anybody watched."""
+    parent = read_card(recipe.parent(config.parent)).get("name", config.parent)
+    method = recipe.stage_of(section).upper()
+    lines = [
+        f"# {recipe.name}-{section}",
+        f"Trained with {method} through trl from {parent}: {step} of {config.steps} steps.",
+    ]
+    if not config.guards:
+        lines.append(
+            "**The guards were off.** No gate was asked, and nobody watched for a gamed reward."
+        )
+    if alarm:
+        lines.append(f"**Stopped early**: {alarm}. These are the last good weights.")
+    return "\n\n".join(lines) + "\n"

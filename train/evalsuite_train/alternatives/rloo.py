@@ -7,56 +7,21 @@ from the parent is part of the reward.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
-from evalsuite_train.alternatives.online import (
-    OnlineSettings,
-    make_reward,
-    online_arguments,
-    prompt_rows,
-    read_asked,
-)
-from evalsuite_train.alternatives.training import (
-    configurations,
-    open_tokenizer,
-    run_trainer,
-    seed_of,
-)
-from evalsuite_train.model import load_model
+from evalsuite_train.alternatives.online import OnlineSettings, run_online
 from evalsuite_train.recipe import Recipe
 
-
-class Config(OnlineSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of RLOO.
-
-    Attributes:
-        clip_ratio: bound of the probability ratio when samples are learnt from more than once.
-        passes: how often the samples are learnt from.
-    """
-
-    clip_ratio: float = 0.2
-    passes: int = 1
+Config = OnlineSettings
 
 
-def run(config: Config, recipe: Recipe, out: Path) -> None:
-    """Train on sampled replies; writes ``log.jsonl`` and the checkpoint."""
-    asked = read_asked(config, recipe)
-    parent = recipe.parent(config.parent)
-    tokenizer, model = open_tokenizer(parent), load_model(parent)
-    original = configurations(model)
-    rows = model.get_input_embeddings().num_embeddings
-    trainer = RLOOTrainer(
-        model=model,
-        reward_funcs=make_reward(config, recipe, asked, tokenizer),
-        args=RLOOConfig(
-            **online_arguments(config, tokenizer, rows, out, seed_of(recipe, out)),
-            normalize_advantages=False,
-            epsilon=config.clip_ratio,
-            num_iterations=config.passes,
-        ),
-        train_dataset=prompt_rows(tokenizer, asked, config.template),
-        processing_class=tokenizer,
-    )
-    run_trainer(trainer, model, original, config, recipe, out)
+def run(config: OnlineSettings, recipe: Recipe, out: Path) -> None:
+    """Train on sampled replies; see :func:`evalsuite_train.alternatives.online.run_online`."""
+    run_online(config, recipe, out, _trainer)
+
+
+def _trainer(arguments: dict[str, Any], **parts: Any) -> RLOOTrainer:
+    return RLOOTrainer(args=RLOOConfig(**arguments, normalize_advantages=False), **parts)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
-import shutil
+import hashlib
+import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from evalsuite_train.alternatives.states import STATE, TrlStates
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
-from evalsuite_train.errors import BadRecipe, Diverged
+from evalsuite_train.disk import writing
+from evalsuite_train.errors import BadRecipe, Diverged, TrainError
 from evalsuite_train.feedback.rows import write_jsonl
 from evalsuite_train.generation import derived_seed
+from evalsuite_train.processes import leads, leave_to_first
 from evalsuite_train.recipe import Recipe
+from evalsuite_train.sft.parent import weights_digest
 from evalsuite_train.templates import TEMPLATES
 
-STATE = "state-trl"
-"""trl's own resumable checkpoints, in the section's folder until the stage has finished."""
+FREE = ("save_every", "log_every", "device", "guards")
+"""Settings that may change when a training goes on: they change nothing of what is learnt."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for name in ("steps", "batch", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if not (0 < self.learning_rate < math.inf and self.clip > 0 and self.warmup >= 0):
+            raise ValueError("learning_rate and clip must be above 0, warmup at least 0")
 
 
 def arguments(settings: Settings, out: Path, seed: int) -> dict[str, Any]:
@@ -113,37 +121,104 @@ def seed_of(recipe: Recipe, out: Path) -> int:
     return derived_seed(recipe.seed, out.name)
 
 
-def run_trainer(
-    trainer: Any, model: Any, original: Any, settings: Settings, recipe: Recipe, out: Path
+def claim(settings: Settings, recipe: Recipe, out: Path, rows: Iterable[Any]) -> None:
+    """Note that the states in ``out`` are those of these settings, parent and ``rows``.
+
+    Raises:
+        TrainError: an unfinished training of others stands there.
+    """
+    weights = weights_digest(recipe.parent(settings.parent))
+    content = {"rows trained on": _digest(rows), "parent's weights": weights}
+    TrlStates(out / STATE).claim({"seed": recipe.seed, **content, **_lasting(settings)})
+
+
+def train(trainer: Any, out: Path) -> int:
+    """Train with trl, going on from its last whole state; returns the steps done. Writes ``log.jsonl``.
+
+    Raises:
+        Diverged: weights that are not finite; what was saved of this training is removed.
+        TrainError: a full disk.
+    """
+    states = TrlStates(out / STATE)
+    trainer.add_callback(_Log(out / "log.jsonl"))
+    broken = False
+    try:
+        with writing(states.folder):
+            trainer.train(resume_from_checkpoint=states.last())
+    except (RuntimeError, Diverged) as fault:
+        if _finite(trainer) and "probability tensor contains" not in str(fault):
+            raise
+        broken = True
+    done = int(trainer.state.global_step)
+    if broken or not _finite(trainer):
+        states.remove()  # nothing to go on from: the numbers in it may be broken as well
+        hint = "lower the learning rate; where it is step 0, the parent itself is damaged"
+        what = "weights or probabilities are not finite"
+        raise Diverged(what, where=f"{out}, step {done}", hint=hint)
+    return done
+
+
+def write(
+    trainer: Any,
+    model: Any,
+    original: Any,
+    settings: Settings,
+    recipe: Recipe,
+    out: Path,
+    *,
+    step: int,
+    alarm: str = "",
+    files: dict[str, str] | None = None,
 ) -> None:
-    """Train with trl, going on from its last state, and write the checkpoint and the log.
+    """Write the checkpoint, and remove trl's states; of several processes the first does it.
 
     Args:
         original: what :func:`configurations` gave before trl changed the model's.
+        step: that of the weights.
+        alarm: why the training was stopped early; without one every step has to be there.
+        files: further files of the checkpoint.
 
     Raises:
-        Diverged: weights that are not finite.
+        TrainError: a full disk, or steps that were not trained.
     """
-    trainer.add_callback(_Log(out / "log.jsonl"))
-    last = get_last_checkpoint(str(out / STATE)) if (out / STATE).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
-    trained = trainer.accelerator.unwrap_model(trainer.model).eval()
-    if not all(bool(torch.isfinite(p).all()) for p in trained.parameters()):
-        where = f"{out}, step {trainer.state.global_step}"
-        raise Diverged("weights are not finite", where=where, hint="lower the learning rate")
-    model.config, model.generation_config = original
+    if step < settings.steps and not alarm:
+        raise TrainError(
+            f"only {step} of {settings.steps} steps were trained",
+            where=str(out),
+            hint="a batch needs more prompts or pairs than there are: lower batch or accumulation",
+        )
+    leave_to_first()
     parent = recipe.parent(settings.parent)
+    model.config, model.generation_config = original
     write_checkpoint(
         out / "checkpoint",
-        trained,
+        trainer.accelerator.unwrap_model(trainer.model).eval(),
         tokenizer=parent,
         recipe=recipe,
         section=out.name,
-        step=int(trainer.state.global_step),
+        step=step,
         parent=read_card(parent).get("name"),
         template=TEMPLATES[settings.template].chat_template,
+        files=files,
     )
-    shutil.rmtree(out / STATE, ignore_errors=True)
+    TrlStates(out / STATE).remove()
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    return {k: v for k, v in msgspec.to_builtins(settings).items() if k not in FREE}
+
+
+def _digest(rows: Iterable[Any]) -> str:
+    """A sha256 over the rows that are trained on."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _finite(trainer: Any) -> bool:
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    return all(bool(torch.isfinite(p).all()) for p in trained.parameters())
 
 
 def configurations(model: Any) -> tuple[Any, Any]:
@@ -152,10 +227,17 @@ def configurations(model: Any) -> tuple[Any, Any]:
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
-    """Writes the trainer's history as JSONL, whole, so that a resumed one has no row twice."""
+    """Writes the trainer's history as JSONL, whole, so that a resumed one has no row twice.
+
+    A gradient that is no number ends the training here: what follows could only be thrown away.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        write_jsonl(self._file, state.log_history)
+        if leads():
+            write_jsonl(self._file, state.log_history)
+        if not math.isfinite(state.log_history[-1].get("grad_norm", 0.0)):
+            where = f"{self._file.parent}, step {state.global_step}"
+            raise Diverged("the gradient is no number", where=where, hint="lower the learning rate")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evalsuite_train.errors import TrainError
+from evalsuite_train.errors import TrainError, shown
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -51,7 +51,8 @@ def chat(
         hint = "choose another --port, or 0 for a free one"
         raise TrainError(str(fault.strerror), where=f"{host}:{port}", hint=hint) from None
     with listening:
-        print(f"{speaker.name}: http://{host}:{listening.getsockname()[1]}/", flush=True)
+        name = " ".join(shown(speaker.name).split())
+        print(f"{name}: http://{host}:{listening.getsockname()[1]}/", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -62,5 +63,5 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="evalsuite-train chat")
     except (TrainError, EvalsuiteError) as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {shown(str(fault))}", file=sys.stderr)
         sys.exit(2)

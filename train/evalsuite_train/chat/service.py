@@ -17,7 +17,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -103,10 +103,13 @@ async def _read(request: Request) -> Asked:
         # Also keeps other sites' pages from asking through a visitor's browser.
         raise HTTPException(415, "send JSON, with Content-Type: application/json")
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"the body has more than {MOST_BYTES} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                raise HTTPException(413, f"the body has more than {MOST_BYTES} bytes")
+    except ClientDisconnect:
+        raise HTTPException(499, "the client went away") from None
     try:
         asked = msgspec.json.decode(body, type=Asked)
     except (msgspec.DecodeError, RecursionError) as fault:

@@ -10,7 +10,7 @@ import torch
 
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite_train.chat.answer import Piece, answer
-from evalsuite_train.chat.prompt import Prompter, Turn
+from evalsuite_train.chat.prompt import Prompter, TooLong, Turn
 from evalsuite_train.chat.queue import Work
 from evalsuite_train.chat.settings import Sampling
 from evalsuite_train.checkpoint import load_tokenizer
@@ -87,7 +87,7 @@ def open_speaker(source: str, sampling: Sampling, seed: int | None = None) -> Sp
     model = load_model(checkpoint.path)
     if torch.cuda.is_available():
         model = model.to("cuda", torch.bfloat16)
-    return Speaker(
+    speaker = Speaker(
         model,
         load_tokenizer(checkpoint.path),
         name=checkpoint.name,
@@ -95,3 +95,14 @@ def open_speaker(source: str, sampling: Sampling, seed: int | None = None) -> Sp
         sampling=sampling,
         seed=seed,
     )
+    try:
+        speaker.reply([], "你好")
+    except TooLong:
+        pass  # a very small context; the service says so
+    except Exception as fault:  # the checkpoint's own template is a program
+        raise TrainError(
+            f"its chat template breaks: {type(fault).__name__}: {str(fault)[:200]}",
+            where=str(checkpoint.path),
+            hint="mend chat_template.jinja, or remove it",
+        ) from None
+    return speaker

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from evalsuite_train.data.record import Dropped, Outcome, Record
 from evalsuite_train.errors import TrainError
+from evalsuite_train.files import write_whole
 
 EXAMPLES = 5
 
@@ -102,9 +103,7 @@ class Ledger(msgspec.Struct):
 
     def write(self, path: Path) -> None:
         """Write all entries as JSON, as a whole."""
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-        temporary.replace(path)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
 
     def show(self) -> None:
         """Print what each step did."""

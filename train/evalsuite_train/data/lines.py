@@ -15,6 +15,8 @@ from evalsuite_train.errors import BadData
 LONGEST_ROW = 4 << 20
 """Bytes of one row. A longer one is nearly always a broken quote or a binary file; it is named and left out."""
 
+TOO_LONG = f"longer than {LONGEST_ROW >> 20} MiB"
+
 SNIFF = 1 << 16
 MARKS = {
     b"\xff\xfe": "UTF-16",

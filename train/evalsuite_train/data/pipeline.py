@@ -14,6 +14,7 @@ import msgspec
 from evalsuite_train.data.ledger import Entry, Ledger
 from evalsuite_train.data.record import Outcome, Record
 from evalsuite_train.data.shards import read_shards, write_shards
+from evalsuite_train.files import write_whole
 
 Step = Callable[[Iterable[Record], Entry], Iterable[Outcome]]
 """Records in, one outcome a record out; the entry is the step's account, for steps that copy."""
@@ -72,9 +73,7 @@ class Pipeline:
             write_shards(target, _progress(name, step(entry)))
             entry.seconds = round(time.monotonic() - started, 2)
             entry.balance()
-            temporary = account.with_suffix(".new")
-            temporary.write_bytes(msgspec.json.encode(entry))
-            temporary.replace(account)
+            write_whole(account, msgspec.json.encode(entry))
         self.ledger.add(entry)
         if self.last is not None:
             shutil.rmtree(self.last, ignore_errors=True)

@@ -14,12 +14,11 @@ import msgspec
 from evalsuite_train.data.formats import BadRow, delimiter, detect, record_of
 from evalsuite_train.data.json_array import elements
 from evalsuite_train.data.language import language_of
-from evalsuite_train.data.lines import LONGEST_ROW, lines_of, opened
+from evalsuite_train.data.lines import LONGEST_ROW, TOO_LONG, lines_of, opened
 from evalsuite_train.data.record import Record
 from evalsuite_train.errors import BadData
 
 EXAMPLES = 5
-TOO_LONG = f"longer than {LONGEST_ROW >> 20} MiB"
 csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW))
 
 
@@ -34,7 +33,7 @@ class Reader:
     Attributes:
         rows: how many rows there were, bad ones included; empty lines are no rows.
         bad: reason → how many rows.
-        examples: reason → the first few ``file:line``.
+        examples: reason → the first few ``file:line``, in an array ``file:line#element``.
     """
 
     def __init__(
@@ -63,9 +62,9 @@ class Reader:
             BadData: an empty or damaged file, only bad rows, or more of them than ``bad_share``.
         """
         with opened(self.path) as stream:
-            for line, row in self._rows(stream):
+            for place, row in self._rows(stream):
                 self.rows += 1
-                where = f"{self.path.name}:{line}"
+                where = f"{self.path.name}:{place}"
                 try:
                     if isinstance(row, BadRow):
                         raise row
@@ -78,7 +77,8 @@ class Reader:
                 yield record
         self._judge()
 
-    def _rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    def _rows(self, stream: BinaryIO) -> Iterator[tuple[int | str, Any]]:
+        """Where in the file a row stands, and the row."""
         if self.kind.startswith("csv"):
             return self._csv(stream)
         if self.kind == "lines":
@@ -91,18 +91,20 @@ class Reader:
             if isinstance(text, BadRow) or text.strip():
                 yield number, text
 
-    def _json(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    def _json(self, stream: BinaryIO) -> Iterator[tuple[int | str, Any]]:
         array = _skip_white_space(stream) == b"["
-        for number, row in self._array(stream) if array else lines_of(stream):
+        for place, row in self._array(stream) if array else lines_of(stream):
             text = self._decoded(row)
             if isinstance(text, BadRow):
-                yield number, text
+                yield place, text
             elif text.strip():
-                yield number, _parsed(text)
+                yield place, _parsed(text)
 
-    def _array(self, stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    def _array(self, stream: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
+        """Elements by line and number: a whole array may stand in one line."""
         try:
-            yield from elements(stream, LONGEST_ROW)
+            for number, (line, element) in enumerate(elements(stream, LONGEST_ROW), 1):
+                yield f"{line}#{number}", element
         except ValueError as fault:
             raise BadData(
                 f"a broken JSON array: {fault}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 
 from evalsuite_train.data.record import Record
 from evalsuite_train.errors import TrainError
+from evalsuite_train.files import whole_folder
 
 ROWS = 50_000
 BYTES = 128 << 20
@@ -30,33 +30,31 @@ def write_shards(
     Raises:
         TrainError: the disk is full or may not be written; the old folder still stands.
     """
-    temporary = folder.with_name(folder.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    encoder = msgspec.json.Encoder()
-    total = shard = rows = size = 0
     try:
-        temporary.mkdir(parents=True)
-        stream = (temporary / "part-00000.jsonl").open("wb")
-        try:
-            for record in records:
-                if rows == ROWS or size > BYTES:
-                    stream.close()
-                    shard, rows, size = shard + 1, 0, 0
-                    stream = (temporary / f"part-{shard:05d}.jsonl").open("wb")
-                line = encoder.encode(row(record) if row else record) + b"\n"
-                stream.write(line)
-                rows, size, total = rows + 1, size + len(line), total + 1
-        finally:
-            stream.close()
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with whole_folder(folder) as new:
+            return _write(new, records, row)
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise TrainError(
             f"cannot write: {reason}", where=str(folder), hint="free some space"
         ) from fault
+
+
+def _write(folder: Path, records: Iterable[Record], row: Callable[[Record], Any] | None) -> int:
+    encoder = msgspec.json.Encoder()
+    total = shard = rows = size = 0
+    stream = (folder / "part-00000.jsonl").open("wb")
+    try:
+        for record in records:
+            if rows == ROWS or size > BYTES:
+                stream.close()
+                shard, rows, size = shard + 1, 0, 0
+                stream = (folder / f"part-{shard:05d}.jsonl").open("wb")
+            line = encoder.encode(row(record) if row else record) + b"\n"
+            stream.write(line)
+            rows, size, total = rows + 1, size + len(line), total + 1
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        stream.close()
     return total
 
 

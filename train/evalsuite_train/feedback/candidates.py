@@ -5,8 +5,8 @@ Sampling is journalled portion by portion, so that a stage that was killed sampl
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +16,11 @@ import msgspec
 
 from evalsuite_train.errors import BadData
 from evalsuite_train.feedback.rows import Asked
-from evalsuite_train.generation import generate, reply_text
-from evalsuite_train.rules import score
-from evalsuite_train.templates import encode_prompt
+from evalsuite_train.files import write_whole
+from evalsuite_train.generation import check_room, generate, reply_text
+from evalsuite_train.processes import ALONE, Processes
+from evalsuite_train.rules import Rule, score
+from evalsuite_train.templates import Unusable, encode_prompt
 
 PORTION = 256
 """Prompts that are sampled between two writes of the journal."""
@@ -68,10 +70,12 @@ def sample(
     *,
     seed: int,
     identity: str,
+    processes: Processes = ALONE,
 ) -> list[Candidate]:
     """Sample candidates for every prompt, going on from the journal of an earlier start.
 
     Args:
+        processes: those that sample together; the first keeps the journal.
         identity: what the candidates depend on besides ``sampling`` and the prompts (the parent's
             fingerprint); a journal of another identity is begun anew.
     """
@@ -81,56 +85,88 @@ def sample(
         "of": identity,
         "ids": [a.id for a in asked],
     }
-    found = _resume(journal, head, sampling.samples)
+    prompts = {a.id: _encoded(a, model, tokenizer, sampling) for a in asked}
+    found = _resume(journal, head, sampling.samples, write=processes.first)
+    processes.wait()
     for start in range(len(found) // sampling.samples, len(asked), PORTION):
         portion = [a for a in asked[start : start + PORTION] for _ in range(sampling.samples)]
-        prompts = {a.prompt: encode_prompt(tokenizer, a.prompt, sampling.template) for a in portion}
         replies = generate(
             model,
-            [prompts[a.prompt] for a in portion],
+            [prompts[a.id] for a in portion],
             max_new_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=seed + start,
             eos=tokenizer.eos_token_id,
             allowed=len(tokenizer),
+            processes=processes,
         )
         fresh = [
             Candidate(a.id, a.task, a.prompt, reply_text(tokenizer, r), r.finished)
             for a, r in zip(portion, replies, strict=True)
         ]
+        found += fresh
+        if not processes.first:
+            continue
         with journal.open("ab") as stream:  # one write a portion; a torn one is cut off on resuming
             stream.write(b"".join(msgspec.json.encode(c) + b"\n" for c in fresh))
-        found += fresh
         print(
             f"  sampled {len(found):,} of {len(asked) * sampling.samples:,} candidates", flush=True
         )
     return found
 
 
-def weights_digest(folder: Path) -> str:
-    """sha256 over the folder's weights, which names what was sampled from."""
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
+def check_sampling(config: Any) -> None:
+    """Check the settings of a section that samples: the numbers of :class:`Sampling`, and ``asked``.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for name in ("asked", "samples", "max_new_tokens"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}, it must be at least 1")
+    if not (0 < config.temperature < math.inf and 0 < config.top_p <= 1):
+        raise ValueError("temperature must be above 0, top_p above 0 and at most 1")
 
 
-def _resume(journal: Path, head: dict[str, Any], samples: int) -> list[Candidate]:
+def _encoded(asked: Asked, model: Any, tokenizer: Any, sampling: Sampling) -> list[int]:
+    """A prompt's ids; one that cannot be asked is named before anything is sampled."""
+    try:
+        ids = encode_prompt(tokenizer, asked.prompt, sampling.template)
+    except Unusable as fault:
+        raise BadData(fault.what, where=asked.where, hint="leave this prompt out") from None
+    check_room(model, ids, sampling.max_new_tokens, where=asked.where)
+    return ids
+
+
+def _resume(journal: Path, head: dict[str, Any], samples: int, *, write: bool) -> list[Candidate]:
     first = json.dumps(head, ensure_ascii=False, sort_keys=True).encode() + b"\n"
     lines = journal.read_bytes().splitlines(keepends=True) if journal.is_file() else []
     if not lines or lines[0] != first:
-        journal.write_bytes(first)
+        if write:
+            journal.write_bytes(first)
         return []
     size = samples * PORTION
     total = samples * len(head["ids"])
     whole = lines[1:] if lines[-1].endswith(b"\n") else lines[1:-1]
     kept = whole if len(whole) == total else whole[: len(whole) // size * size]
-    temporary = journal.with_name(journal.name + ".new")
-    temporary.write_bytes(first + b"".join(kept))
-    temporary.replace(journal)
-    return [msgspec.json.decode(line, type=Candidate) for line in kept]
+    if write:
+        write_whole(journal, first + b"".join(kept))
+    return _decoded(kept, journal)
+
+
+def _decoded(lines: Sequence[bytes], journal: Path) -> list[Candidate]:
+    found = []
+    for number, line in enumerate(lines, 2):
+        try:
+            found.append(msgspec.json.decode(line, type=Candidate))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            raise BadData(
+                f"not a candidate: {fault}",
+                where=f"{journal}:{number}",
+                hint="remove the file: everything is sampled again",
+            ) from None
+    return found
 
 
 def judge(
@@ -152,13 +188,23 @@ def judge(
         fault = "" if candidate.reply else "empty"
         fault = fault if candidate.finished else "truncated"
         if rules:
-            verdict = score(candidate.reply, by_id[candidate.id].rules)
+            verdict = score(candidate.reply, _rules(by_id[candidate.id]))
             fault = fault or ("vetoed" if verdict.vetoed else "")
             value.append(verdict.score)
         if scores and candidate.finished and candidate.reply:
             value.append(next(given))
         judged.append(Judged(candidate, None if fault else tuple(value), fault))
     return judged
+
+
+def _rules(asked: Asked) -> tuple[Rule, ...]:
+    if not asked.rules:
+        raise BadData(
+            f"prompt {asked.id!r} has no rules, and they are to judge",
+            where=asked.where,
+            hint="give each prompt rules, or set reward: rm",
+        )
+    return asked.rules
 
 
 def best(

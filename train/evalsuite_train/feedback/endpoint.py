@@ -45,7 +45,7 @@ class Endpoint:
         key_variable: the environment variable with the key.
         attempts: how often one question is sent before it is given up.
         seconds: time limit of one attempt.
-        pause: waits that many seconds; replaced in tests.
+        pause: waits that many seconds; replaced in tests. By default :meth:`stop` ends it.
 
     Raises:
         BadRecipe: an address that is none, or no key in the environment.
@@ -59,7 +59,7 @@ class Endpoint:
         *,
         attempts: int = 8,
         seconds: float = 120.0,
-        pause: Callable[[float], object] = time.sleep,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         import openai
 
@@ -72,7 +72,10 @@ class Endpoint:
         if not key:
             hint = "set it to the endpoint's key; a local server takes any word"
             raise BadRecipe(f"the environment variable {key_variable} is not set", hint=hint)
-        self._key, self._model, self._attempts, self._pause = key, model, attempts, pause
+        self._key, self._model, self._attempts = key, model, attempts
+        self.address = base_url
+        self._stopped = threading.Event()
+        self._pause = pause or self._stopped.wait
         self._random, self._lock = random.Random(), threading.Lock()
         self._client = openai.OpenAI(base_url=base_url, api_key=key, timeout=seconds, max_retries=0)
 
@@ -87,6 +90,8 @@ class Endpoint:
         for attempt in range(self._attempts):
             if attempt:
                 self._pause(self._wait(attempt, wanted))
+            if self._stopped.is_set():
+                break
             try:
                 return self._once(system, question, max_tokens)
             except _Passing as fault:
@@ -96,6 +101,10 @@ class Endpoint:
     def redact(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self._key, "***")
+
+    def stop(self) -> None:
+        """Let questions that wait for their next attempt be given up, and ask no more."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Close the connections."""
@@ -123,7 +132,14 @@ class Endpoint:
             raise Refused(what, where=str(self._client.base_url), hint=hint) from None
         except openai.APIConnectionError as fault:
             raise _Passing(f"{type(fault).__name__}: {fault.__cause__}") from None
-        except (openai.APIError, ValueError, AttributeError, TypeError, IndexError) as fault:
+        except (
+            openai.APIError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+        ) as fault:
             # A body that is not JSON, or JSON of another form, such as a proxy's error page.
             raise _Passing(f"not a chat completion ({type(fault).__name__})") from None
         if not isinstance(text, str):

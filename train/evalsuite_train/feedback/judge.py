@@ -7,11 +7,14 @@ exact form with that word in it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -19,8 +22,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from evalsuite_train.errors import TrainError
-from evalsuite_train.feedback.endpoint import Endpoint, NoAnswer
+from evalsuite_train.disk import writing
+from evalsuite_train.errors import TrainError, shown
+from evalsuite_train.feedback.endpoint import Endpoint, NoAnswer, Refused
 
 Verdict = Literal["first", "second", "equal", "none"]
 """``none``: the judge's answer holds no verdict in the form that was asked for."""
@@ -121,6 +125,7 @@ class Judge:
         self._endpoint, self._journal = endpoint, journal
         self._identity, self._principles = identity, principles
         self._lock = threading.Lock()
+        self._silent = self._patience = 0
         self._known = {j.key: j for j in _read(journal)}
 
     def outcomes(
@@ -131,12 +136,13 @@ class Judge:
         A question without an answer leaves None in its outcome and is asked again next time.
 
         Raises:
-            Refused: the endpoint answers nobody; what was judged before is kept.
+            Refused: the endpoint answers nobody, or has gone silent; what was judged before is kept.
         """
         asked = [
             (c.prompt, *pair) for c in contests for pair in ((c.one, c.other), (c.other, c.one))
         ]
         pending = list(dict.fromkeys(a for a in asked if self._key(*a) not in self._known))
+        self._silent, self._patience = 0, 2 * concurrency
         pool = ThreadPoolExecutor(concurrency)
         try:
             running = [pool.submit(self._ask, *one, max_tokens) for one in pending]
@@ -144,6 +150,9 @@ class Judge:
                 future.result()
                 if done % 100 == 0:
                     print(f"  {done:,} of {len(pending):,} judgements", flush=True)
+        except BaseException:
+            self._endpoint.stop()  # the others shall not wait minutes for their next attempt
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
         verdicts = [
@@ -158,8 +167,10 @@ class Judge:
         try:
             answer = self._endpoint.ask(system, body, max_tokens=max_tokens)
         except NoAnswer as fault:
-            print(f"  {fault}", flush=True)
+            print(f"  {shown(str(fault))}", flush=True)
+            self._count_silence(fault)
             return
+        self._silent = 0
         judgement = Judgement(
             key=self._key(prompt, first, second),
             verdict=parse_verdict(answer.text, word),
@@ -167,9 +178,38 @@ class Judge:
             model=_SURROGATE.sub("\ufffd", answer.model),
         )
         with self._lock:
-            with self._journal.open("ab") as stream:
-                stream.write(msgspec.json.encode(judgement) + b"\n")
+            self._append(msgspec.json.encode(judgement) + b"\n")
             self._known[judgement.key] = judgement
+
+    def answered_by(self, contests: Sequence[Contest]) -> dict[str, int]:
+        """The names that the endpoint gave to the models that answered → answers."""
+        keys = [
+            self._key(c.prompt, *pair)
+            for c in contests
+            for pair in ((c.one, c.other), (c.other, c.one))
+        ]
+        return dict(Counter(self._known[key].model for key in keys if key in self._known))
+
+    def _count_silence(self, fault: NoAnswer) -> None:
+        with self._lock:
+            self._silent += 1
+            if self._silent >= self._patience:
+                raise Refused(
+                    f"{self._silent} questions in a row got no answer, at last: {fault}",
+                    where=self._endpoint.address,
+                    hint="see whether the endpoint still runs; the same command goes on",
+                )
+
+    def _append(self, line: bytes) -> None:
+        """Write a line as a whole: what a full disk cut off is taken back."""
+        with writing(self._journal), self._journal.open("ab", buffering=0) as stream:
+            size = stream.tell()
+            try:
+                if stream.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                stream.truncate(size)
+                raise
 
     def _key(self, prompt: str, first: str, second: str) -> str:
         content = [self._identity, self._principles, prompt, first, second]
@@ -187,7 +227,7 @@ def _read(journal: Path) -> list[Judgement]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             judgements.append(msgspec.json.decode(line, type=Judgement))
-        except msgspec.DecodeError as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             hint = "remove the line; it is asked again"
             raise TrainError(str(fault), where=f"{journal}:{number}", hint=hint) from None
     return judgements

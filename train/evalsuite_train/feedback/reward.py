@@ -19,5 +19,5 @@ def open_judge(recipe: Recipe, name: str, tasks: Iterable[str], bar: float = BAR
         GateClosed: its pair accuracy on a task is unknown or below the bar.
     """
     folder = recipe.parent(name)
-    check_gate(folder, bar, tasks, what="the reward model's pair accuracy")
+    check_gate(folder, bar, tasks, of="rm")
     return RewardModel.open(folder)

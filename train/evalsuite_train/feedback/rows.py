@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from evalsuite_train.data.lines import TOO_LONG, lines_of, opened
 from evalsuite_train.errors import BadData
+from evalsuite_train.files import write_whole
 from evalsuite_train.rules import Rule, read_rules
 
 
@@ -19,6 +22,7 @@ class Asked(msgspec.Struct, frozen=True):
     Attributes:
         prompt: the plain question, without template.
         rules: what its replies are judged by; empty where only a reward model judges.
+        where: ``file:line``, for messages.
     """
 
     id: str
@@ -26,6 +30,7 @@ class Asked(msgspec.Struct, frozen=True):
     task: str = ""
     rules: tuple[Rule, ...] = ()
     reference: str = ""
+    where: str = ""
 
 
 def read_prompts(file: Path) -> list[Asked]:
@@ -38,9 +43,11 @@ def read_prompts(file: Path) -> list[Asked]:
     seen: set[str] = set()
     for where, row in _rows(file):
         rules = row.get("rules") or ()
+        if not isinstance(rules, list | tuple):
+            raise BadData("'rules' is no list of rules", where=where)
         checked = read_rules(rules, where=where) if rules else ()
         try:
-            asked = msgspec.convert({**row, "rules": ()}, Asked)
+            asked = msgspec.convert({**row, "rules": (), "where": where}, Asked)
         except msgspec.ValidationError as fault:
             raise BadData(str(fault), where=where) from None
         if not asked.prompt.strip():
@@ -52,10 +59,30 @@ def read_prompts(file: Path) -> list[Asked]:
     return rows
 
 
-def read_texts(file: Path) -> list[str]:
-    """The ``text`` of every row of a PT file; :class:`BadData` as in :func:`read_prompts`."""
+def validation_prompts(file: Path, tasks: Iterable[str], each: int) -> list[Asked]:
+    """The first ``each`` prompts of each task that have rules: without them there is no gold score.
+
+    Raises:
+        BadData: none has; or as in :func:`read_prompts`.
+    """
+    counts, kept = dict.fromkeys(tasks, 0), []
+    for asked in read_prompts(file):
+        if asked.rules and counts.get(asked.task, each) < each:
+            counts[asked.task] += 1
+            kept.append(asked)
+    if not kept:
+        raise BadData(
+            "no validation prompt of these tasks has rules",
+            where=str(file),
+            hint="without rules there is no gold score; give some, or set guards: false",
+        )
+    return kept
+
+
+def read_texts(file: Path, most: int) -> list[str]:
+    """The ``text`` of the first ``most`` rows of a PT file; :class:`BadData` as in :func:`read_prompts`."""
     texts = []
-    for where, row in _rows(file):
+    for where, row in itertools.islice(_rows(file), most):
         if not isinstance(row.get("text"), str) or not row["text"].strip():
             raise BadData("no 'text', or an empty one", where=where)
         texts.append(row["text"])
@@ -64,25 +91,28 @@ def read_texts(file: Path) -> list[str]:
 
 def write_jsonl(file: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a file of rows as a whole: an older one stands until the new one is complete."""
-    temporary = file.with_name(file.name + ".new")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    temporary.replace(file)
+    write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    with opened(file) as stream:
+        for number, line in lines_of(stream):
+            where = f"{file}:{number}"
+            if line is None:
+                raise BadData(TOO_LONG, where=where, hint="one JSON object a line")
+            yield where, _row(line, where)
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        lines = file.read_bytes().splitlines()
-    except OSError as fault:
-        raise BadData(f"cannot be read: {fault.strerror}", where=str(file)) from None
-    if not lines:
-        raise BadData("the file is empty", where=str(file))
-    for number, line in enumerate(lines, 1):
-        where = f"{file}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise BadData("not JSON", where=where, hint="one JSON object a line") from None
-        if not isinstance(row, dict):
-            raise BadData("not a JSON object", where=where)
-        yield where, row
+        row = json.loads(line)
+        # Half of a surrogate pair can be read, but no tokenizer or file takes it.
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadData("a lone surrogate", where=where, hint="correct the row") from None
+    except (ValueError, RecursionError):
+        raise BadData("not JSON", where=where, hint="one JSON object a line") from None
+    if not isinstance(row, dict):
+        raise BadData("not a JSON object", where=where)
+    return row

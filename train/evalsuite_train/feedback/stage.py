@@ -18,14 +18,15 @@ from typing import Any, Literal
 import msgspec
 
 from evalsuite_train.checkpoint import load_tokenizer
-from evalsuite_train.errors import TrainError
-from evalsuite_train.feedback.candidates import Candidate, Sampling, sample, weights_digest
+from evalsuite_train.errors import BadData, TrainError, shown
+from evalsuite_train.feedback.candidates import Candidate, Sampling, check_sampling, sample
 from evalsuite_train.feedback.endpoint import Endpoint
 from evalsuite_train.feedback.judge import PRINCIPLES, Contest, Judge, ledger_of
 from evalsuite_train.feedback.reward import open_judge
 from evalsuite_train.feedback.rows import read_prompts, write_jsonl
 from evalsuite_train.model import load_model
 from evalsuite_train.recipe import Recipe
+from evalsuite_train.sft.parent import weights_digest
 
 JOURNAL = "state-judgements.jsonl"
 FILE = "preferences.jsonl"
@@ -79,6 +80,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             or not self.temperature > 0
         ):
             raise ValueError("samples ≥ 2, concurrency and attempts ≥ 1, temperature > 0")
+        check_sampling(self)
+        if not (self.seconds > 0 and self.max_tokens > 0 and self.margin >= 0):
+            raise ValueError("seconds and max_tokens must be above 0, margin at least 0")
 
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
@@ -123,6 +127,12 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
             where=str(config.base_url),
             hint="the same command asks only those again",
         )
+    if not rows:
+        raise BadData(
+            f"not one pair was labelled: {ledger['dropped']}",
+            where=str(out / "ledger.json"),
+            hint="ask more prompts, draw more samples, or take another judge",
+        )
     write_jsonl(out / FILE, rows)
 
 
@@ -165,7 +175,11 @@ def _by_endpoint(
         )
     finally:
         endpoint.close()
-    return [o.better or o.fault for o in outcomes], {"model": config.model, **ledger_of(outcomes)}
+    answered = judge.answered_by(contests)
+    if len(answered) > 1:
+        print(f"note: several models answered: {shown(str(answered))}", flush=True)
+    said = {"model": config.model, "answered by": answered}
+    return [o.better or o.fault for o in outcomes], {**said, **ledger_of(outcomes)}
 
 
 def _by_reward_model(

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of ``values`` where ``mask`` is true: over tokens, so padding does not dilute it."""
-    return (values * mask).sum() / mask.sum()
+def masked_mean(values: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """The mean of ``values`` where ``mask`` is true: over tokens, so padding does not dilute it.
+
+    Args:
+        tokens: divide by so many instead; the results of several shares then sum up to their mean.
+    """
+    return (values * mask).sum() / (mask.sum() if tokens is None else tokens)
 
 
 def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -35,6 +36,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             clipped to ± ``rm_clip``, plus ``rules_weight`` times the rules' score in [0, 1].
         veto: whether a reply that breaks a vetoing rule lies below every other.
         missing_eos: how far a truncated (or vetoed) reply lies below the lowest other.
+        retain: SFT conversations; those of other tasks than ``tasks`` are learnt beside the reward, so
+            that they are not unlearnt. None learns from reward alone.
+        retain_weight, retain_batch: of their loss a reply token beside the policy's, and how many an
+            update.
+        max_length: tokens of such a conversation at most.
         guards: the gates and the stop; off for a run that is meant to game its reward.
         sft_bar, rm_bar: accuracy the parent and the reward model need of every task.
         evaluate_every: iterations between two looks at the validation prompts.
@@ -42,10 +48,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         alpha: significance at which gold and reward have parted.
         save_every: iterations between two saved states.
         precision: of the backbone's matrix products when learning; weights, heads and rollouts are
-            float32.
+            float32. Shared out over several processes, rollouts and frozen models are in it too.
         attention: of the models; ``eager`` trains short rows faster on a CPU than ``sdpa``.
         device: ``auto`` is CUDA where there is one, else the CPU.
-        gradient_checkpointing: recompute the policy's activations to save memory.
+        gradient_checkpointing: recompute activations, also of a value model of its own, to save memory.
     """
 
     parent: str = "sft"
@@ -78,6 +84,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rm_clip: float = 3.0
     veto: bool = True
     missing_eos: float = 1.0
+    retain: str | None = None
+    retain_weight: float = 1.0
+    retain_batch: int = 32
+    max_length: int = 256
     guards: bool = True
     sft_bar: float = 0.8
     rm_bar: float = 0.85
@@ -100,12 +110,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "evaluate_every",
             "validation_prompts",
             "save_every",
+            "retain_batch",
+            "max_length",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         for name in (
             "temperature",
-            "learning_rate",
             "clip",
             "value_clip",
             "missing_eos",
@@ -113,7 +124,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
-        for name in ("kl", "rm_weight", "rules_weight", "value_weight"):
+        for name in ("learning_rate", "value_learning_rate"):
+            if (rate := getattr(self, name)) is not None and not 0 < rate < math.inf:
+                raise ValueError(f"{name} is {rate}, it must be a number above 0")
+        for name in ("kl", "rm_weight", "rules_weight", "value_weight", "retain_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must not be negative")
         if self.minibatches > self.prompts_per_iteration:

@@ -19,27 +19,41 @@ class PolicyLoss(NamedTuple):
 
 
 def policy_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip: float
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip: float,
+    tokens: Tensor | None = None,
 ) -> PolicyLoss:
-    """The mean over tokens of max(−A·r, −A·clip(r, 1 ± clip)), r = exp(logprobs − old); all (B, R)."""
+    """The mean over tokens of max(−A·r, −A·clip(r, 1 ± clip)), r = exp(logprobs − old); all (B, R).
+
+    Args:
+        tokens: how many there are, where these rows are one process's share of them.
+    """
     difference = torch.where(mask, logprobs - old_logprobs, 0.0)
     ratio = difference.exp()
     plain = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
     return PolicyLoss(
-        masked_mean(torch.maximum(plain, clipped), mask),
-        masked_mean((clipped > plain).float(), mask).detach(),
-        masked_mean(kl_estimate(-difference), mask).detach(),
+        masked_mean(torch.maximum(plain, clipped), mask, tokens),
+        masked_mean((clipped > plain).float(), mask, tokens).detach(),
+        masked_mean(kl_estimate(-difference), mask, tokens).detach(),
     )
 
 
 def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    clip: float,
+    tokens: Tensor | None = None,
 ) -> Tensor:
     """Half the mean over tokens of the larger squared error, of V or of V clipped to old ± clip."""
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     errors = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
-    return 0.5 * masked_mean(errors, mask)
+    return 0.5 * masked_mean(errors, mask, tokens)
 
 
 def kl_estimate(log_ratio: Tensor) -> Tensor:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from evalsuite_train.checkpoint import load_tokenizer
 from evalsuite_train.errors import BadData, BadRecipe
-from evalsuite_train.feedback.rows import Asked, read_prompts
+from evalsuite_train.feedback.rows import Asked, read_prompts, validation_prompts
 from evalsuite_train.gates import check_gate
 from evalsuite_train.generation import derived_seed
 from evalsuite_train.model import load_model
 from evalsuite_train.ppo.config import Config
 from evalsuite_train.ppo.learner import Learner
+from evalsuite_train.ppo.retained import Retained
 from evalsuite_train.ppo.reward import Judge
 from evalsuite_train.ppo.validation import Validation
+from evalsuite_train.processes import Processes
 from evalsuite_train.recipe import Recipe
-from evalsuite_train.rm.model import RewardModel, device_of
+from evalsuite_train.rm.model import RewardModel
+from evalsuite_train.sharding import read_once, share_out
 
 
 class Parts(NamedTuple):
@@ -30,7 +35,7 @@ class Parts(NamedTuple):
     validation: Validation
 
 
-def assemble(config: Config, recipe: Recipe, *, where: str) -> Parts:
+def assemble(config: Config, recipe: Recipe, processes: Processes, *, where: str) -> Parts:
     """Read everything, and check the gates before anything is loaded.
 
     Raises:
@@ -44,7 +49,7 @@ def assemble(config: Config, recipe: Recipe, *, where: str) -> Parts:
     if config.guards:
         _check_gates(config, parent, rm_folder, {a.task for a in asked})
     tokenizer = load_tokenizer(parent)
-    rm = RewardModel.open(rm_folder) if rm_folder else None
+    rm = RewardModel.open(rm_folder, processes) if rm_folder else None
     judge = Judge(
         rm,
         rm_weight=config.rm_weight,
@@ -55,21 +60,36 @@ def assemble(config: Config, recipe: Recipe, *, where: str) -> Parts:
         rm_tasks=frozenset(config.rm_tasks) or None,
     )
     validation = Validation(
-        _validation_prompts(recipe.file(config.validation), config, {a.task for a in asked}),
+        validation_prompts(
+            recipe.file(config.validation), {a.task for a in asked}, config.validation_prompts
+        ),
         tokenizer,
         judge,
         template=config.template,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         seed=derived_seed(recipe.seed, "ppo", "validation"),  # the same for every PPO section
+        processes=processes,
     )
-    device = device_of(config.device)
-    policy = load_model(parent).to(device)
+    policy = read_once(lambda: load_model(parent), processes)
     policy.set_attn_implementation(config.attention)
-    if rm is not None:
-        rm.model.to(device)
     backbone = _backbone(config, policy, tokenizer, rm, where)
-    learner = Learner(policy, backbone, config, len(tokenizer))
+    retained = None
+    if config.retain is not None:
+        retained = Retained.read(
+            recipe.file(config.retain),
+            tokenizer,
+            config.template,
+            trained={a.task for a in asked},
+            max_length=config.max_length,
+            batch=config.retain_batch,
+            seed=derived_seed(recipe.seed, "ppo", "retained"),
+            processes=processes,
+        )
+    learner = Learner(policy, backbone, config, len(tokenizer), processes, retained)
+    if rm is not None:
+        precision = learner.autocast or torch.float32
+        rm.model = share_out(rm.model, processes, precision, frozen=True)
     return Parts(parent, tokenizer, asked, judge, learner, validation)
 
 
@@ -89,26 +109,11 @@ def _prompts(file: Path, config: Config) -> list[Asked]:
     return asked
 
 
-def _validation_prompts(file: Path, config: Config, tasks: set[str]) -> list[Asked]:
-    """The first of each task that have rules: without them there is no gold score."""
-    counts, kept = dict.fromkeys(tasks, 0), []
-    for asked in read_prompts(file):
-        if (
-            asked.rules
-            and counts.get(asked.task, config.validation_prompts) < config.validation_prompts
-        ):
-            counts[asked.task] += 1
-            kept.append(asked)
-    if not kept:
-        raise BadData("no validation prompt of these tasks has rules", where=str(file))
-    return kept
-
-
 def _check_gates(config: Config, parent: Path, rm: Path | None, tasks: set[str]) -> None:
-    check_gate(parent, config.sft_bar, tasks, what="the parent's accuracy on its training split")
+    check_gate(parent, config.sft_bar, tasks, of="sft")
     if rm:
         judged = tasks & set(config.rm_tasks) if config.rm_tasks else tasks
-        check_gate(rm, config.rm_bar, judged, what="the reward model's pair accuracy")
+        check_gate(rm, config.rm_bar, judged, of="rm")
 
 
 def _backbone(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite_train.curves import read_log
+from evalsuite_train.files import write_whole
 
 Points = list[tuple[float, float]]
 WIDTH, HEIGHT, LEFT, TOP, GAP = 560, 150, 60, 30, 48
@@ -25,14 +26,12 @@ def draw(log: Path, svg: Path) -> None:
     alarms = [row["iteration"] for row in rows if "alarm" in row]
     parts = [_panel(i, title, lines, last, alarms) for i, (title, lines) in enumerate(panels)]
     width, height = LEFT + WIDTH + 150, TOP + len(panels) * (HEIGHT + GAP)
-    temporary = svg.with_suffix(".new")
-    temporary.write_text(
+    write_whole(
+        svg,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="12" fill="#333">'
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n',
-        encoding="utf-8",
     )
-    temporary.replace(svg)
 
 
 def _panels(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Points]]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evalsuite_train.generation import PAD, Reply, positions
+from evalsuite_train.sharding import inside
 
 
 class Rollout(NamedTuple):
@@ -95,6 +96,13 @@ def logprobs(
     Logits are made for the actions alone, so no tensor over prompt, padding and vocabulary exists;
     ids beyond the tokenizer have no share, as when generating.
     """
+    said: Said = inside(model, _said, batch, temperature, allowed, autocast)
+    return said
+
+
+def _said(
+    model: Any, batch: Rollout, temperature: float, allowed: int, autocast: torch.dtype | None
+) -> Said:
     hidden = states(model.get_decoder(), batch, autocast)
     weight = model.get_output_embeddings().weight[:allowed]
     logits = torch.nn.functional.linear(hidden, weight.float()) / temperature

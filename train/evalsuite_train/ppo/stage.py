@@ -11,9 +11,11 @@ import torch
 
 from evalsuite_train.checkpoint import read_card, write_checkpoint
 from evalsuite_train.curves import Log, shipped_log
+from evalsuite_train.errors import BadRecipe
 from evalsuite_train.experience import POOL, ExperiencePool
 from evalsuite_train.gates import check_settings
 from evalsuite_train.generation import derived_seed, generate, reply_text
+from evalsuite_train.model import load_model
 from evalsuite_train.ppo.card import model_card
 from evalsuite_train.ppo.config import Config
 from evalsuite_train.ppo.iteration import experiences, portion, summary
@@ -21,8 +23,15 @@ from evalsuite_train.ppo.parts import assemble
 from evalsuite_train.ppo.plot import draw
 from evalsuite_train.ppo.rollout import rollout
 from evalsuite_train.ppo.validation import Alarm, Measured
-from evalsuite_train.ppo.value_head import first_device
+from evalsuite_train.processes import join
 from evalsuite_train.recipe import Recipe
+from evalsuite_train.sharding import (
+    optimiser_state,
+    own_weights,
+    plain,
+    put_optimiser_state,
+    put_weights,
+)
 from evalsuite_train.state import load_state, remove_states, save_state
 from evalsuite_train.templates import TEMPLATES, encode_prompt
 
@@ -32,9 +41,12 @@ __all__ = ["Config", "run"]
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Train the policy and write it; goes on from ``out/state.pt`` when cut off.
 
+    Started by torchrun, the models and the rows are shared out over its processes.
+
     Raises:
         GateClosed: the parent or the reward model has not reached its bar.
         BadData: no prompts of these tasks, or prompts that nothing judges.
+        BadRecipe: prompts and minibatches that cannot be shared out evenly.
     """
     training = _Training(config, recipe, out)
     training.resume()
@@ -50,23 +62,27 @@ class _Training:
         self.config, self.recipe, self.out = config, recipe, out
         self.seed = derived_seed(recipe.seed, out.name)
         self.settings = {"seed": self.seed, **msgspec.to_builtins(config)}
-        self.parts = assemble(config, recipe, where=f"{recipe.source}: {out.name}")
+        where = f"{recipe.source}: {out.name}"
+        self.processes = join(config.device)
+        _check_shares(config, self.processes.size, where)
+        self.parts = assemble(config, recipe, self.processes, where=where)
         self.learner, self.tokenizer = self.parts.learner, self.parts.tokenizer
         self.log, self.pool = Log(out / "log.jsonl"), ExperiencePool(out / POOL)
+        self.log.silent = self.pool.silent = not self.processes.first
         self.done, self.alarm = 0, ""
         self.start: Measured | None = None
-        self.good_iteration, self.good = 0, _weights(self.learner.policy)
+        self.good_iteration, self.good = 0, own_weights(self.learner.policy)
 
     def resume(self) -> None:
         """Take up the last saved state, and take log and pool back to it."""
-        state = load_state(self.out)
+        state = load_state(self.out, self.processes)
         self.log.back_to(state["log"] if state else 0)
         self.pool.back_to(state["pool"] if state else 0)
         if state:
             check_settings(state, self.settings, self.out)
-            self.learner.policy.load_state_dict(state["policy"])
-            self.learner.value.load_state_dict(state["value"])
-            self.learner.optimiser.load_state_dict(state["optimiser"])
+            put_weights(self.learner.policy, state["policy"])
+            put_weights(self.learner.value, state["value"])
+            put_optimiser_state(self.learner.optimiser, state["optimiser"])
             self.done, self.alarm = state["step"], state["alarm"]
             self.good, self.good_iteration = state["good"], state["good_iteration"]
             self.start = msgspec.convert(state["start"], Measured)
@@ -79,9 +95,9 @@ class _Training:
                 "step": self.done,
                 "position": self.done,
                 "settings": self.settings,
-                "policy": self.learner.policy.state_dict(),
-                "value": self.learner.value.state_dict(),
-                "optimiser": self.learner.optimiser.state_dict(),
+                "policy": own_weights(self.learner.policy),
+                "value": own_weights(self.learner.value),
+                "optimiser": optimiser_state(self.learner.optimiser),
                 "alarm": self.alarm,
                 "good": self.good,
                 "good_iteration": self.good_iteration,
@@ -89,6 +105,7 @@ class _Training:
                 "log": self.log.size(),
                 "pool": self.pool.size(),
             },
+            self.processes,
         )
 
     def loop(self) -> None:
@@ -105,7 +122,8 @@ class _Training:
                 self.evaluate()
             if self.done % config.save_every == 0 or self.done == config.iterations or self.alarm:
                 self.save()
-                draw(self.log.path, self.out / "curves.svg")
+                if self.processes.first:
+                    draw(self.log.path, self.out / "curves.svg")
 
     def iterate(self) -> None:
         """Sample, judge, learn, log; every sample goes to the pool."""
@@ -121,12 +139,13 @@ class _Training:
             seed=derived_seed(self.seed, "rollout", self.done),
             eos=eos,
             allowed=learner.allowed,
+            processes=self.processes,
         )
         texts = [reply_text(self.tokenizer, reply) for reply in replies]
         sampled = time.monotonic()
         worths = self.parts.judge(asked, texts, [reply.finished for reply in replies])
         judged = time.monotonic()
-        batch = rollout(prompts, replies, eos).to(first_device(learner.policy))
+        batch = rollout(prompts, replies, eos).to(self.processes.device)
         learner.anneal(self.done)
         targets = learner.targets(batch, torch.tensor([worth.total for worth in worths]))
         means = learner.update(batch, targets, derived_seed(self.seed, "minibatches", self.done))
@@ -159,12 +178,12 @@ class _Training:
         if alarm and self.config.guards:
             self.alarm = str(alarm)
             return
-        self.good, self.good_iteration = _weights(self.learner.policy), self.done
+        self.good, self.good_iteration = own_weights(self.learner.policy), self.done
 
     def write(self) -> None:
         """Write the last good policy as the checkpoint, with its log and card."""
-        policy = self.learner.policy
-        policy.load_state_dict(self.good)
+        put_weights(self.learner.policy, self.good)
+        policy = plain(self.learner.policy, self.processes, lambda: load_model(self.parts.parent))
         parent = str(read_card(self.parts.parent).get("name", self.config.parent))
         card = model_card(
             f"{self.recipe.name}-{self.out.name}",
@@ -177,7 +196,7 @@ class _Training:
         )
         write_checkpoint(
             self.out / "checkpoint",
-            policy.to("cpu"),
+            policy,
             tokenizer=self.parts.parent,
             recipe=self.recipe,
             section=self.out.name,
@@ -188,5 +207,12 @@ class _Training:
         )
 
 
-def _weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone().cpu() for name, tensor in model.state_dict().items()}
+def _check_shares(config: Config, processes: int, where: str) -> None:
+    """Every process has as many rows as the others, and one of every minibatch at least."""
+    rows = config.prompts_per_iteration
+    if rows % processes or rows // config.minibatches < processes:
+        raise BadRecipe(
+            f"{rows} prompts an iteration in {config.minibatches} minibatches for {processes} processes",
+            where=where,
+            hint="make prompts_per_iteration a multiple of processes × minibatches",
+        )

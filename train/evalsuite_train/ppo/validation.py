@@ -11,6 +11,7 @@ import numpy as np
 from evalsuite_train.feedback.rows import Asked
 from evalsuite_train.generation import generate, reply_text
 from evalsuite_train.ppo.reward import Judge
+from evalsuite_train.processes import ALONE, Processes
 from evalsuite_train.templates import encode_prompt
 
 FLIPS = 10_000
@@ -51,6 +52,7 @@ class Validation:
     Args:
         judge: as in training.
         seed: of the sampled replies; the same at every look, which pairs the looks more closely.
+        processes: those that share the prompts.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Validation:
         max_new_tokens: int,
         temperature: float,
         seed: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.asked, self.tokenizer, self.judge = asked, tokenizer, judge
         self.prompts = [encode_prompt(tokenizer, a.prompt, template) for a in asked]
         self.max_new_tokens, self.temperature, self.seed = max_new_tokens, temperature, seed
+        self.processes = processes
 
     def look(self, policy: Any) -> Measured:
         """Ask greedily and sampled, and judge both."""
@@ -80,6 +84,7 @@ class Validation:
                 seed=self.seed,
                 eos=self.tokenizer.eos_token_id,
                 allowed=len(self.tokenizer),
+                processes=self.processes,
             )
             texts = [reply_text(self.tokenizer, reply) for reply in replies]
             worths.append(self.judge(self.asked, texts, [reply.finished for reply in replies]))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evalsuite_train.ppo.rollout import Rollout, states
+
 
 class ValueHead(nn.Module):
     """One number a token from the hidden states (…, hidden) → (…); zero everywhere at the start.
@@ -40,6 +42,10 @@ class ValueModel(nn.Module):
         self.head = ValueHead(int(backbone.config.hidden_size))
         disable_dropout(self)
 
+    def forward(self, batch: Rollout, autocast: torch.dtype | None) -> Tensor:
+        """Values (N,) of the states from which the batch's N actions are chosen, float32."""
+        return self.head(states(self.backbone, batch, autocast))  # type: ignore[no-any-return]
+
 
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout to 0: with it, new and old log-probabilities differ by chance alone."""
@@ -51,8 +57,3 @@ def disable_dropout(model: nn.Module) -> None:
     config = getattr(model, "config", None)
     if config is not None and isinstance(getattr(config, "attention_dropout", None), float):
         config.attention_dropout = 0.0
-
-
-def first_device(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
-    return next(model.parameters()).device

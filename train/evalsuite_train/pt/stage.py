@@ -13,6 +13,7 @@ from evalsuite_train.model import Shape, load_model, new_model
 from evalsuite_train.packing import pack
 from evalsuite_train.pt.card import card
 from evalsuite_train.recipe import Recipe
+from evalsuite_train.state import remove_states
 from evalsuite_train.trainer import Batch, Optimisation, train
 
 ROW_MULTIPLE = 128
@@ -84,6 +85,7 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
             "train_log.jsonl": shipped_log(out / "log.jsonl"),
         },
     )
+    remove_states(out)
 
 
 def tokenizer_folder(recipe: Recipe, name: str) -> Path:

@@ -8,14 +8,18 @@ from random import Random
 from typing import Any
 
 from evalsuite_train.rm.model import RewardModel
-from evalsuite_train.rm.pairs import Kind, Pair, PairStream
+from evalsuite_train.rm.pairs import KINDS, Kind, Pair, PairStream
 
 
 def validation_pairs(stream: PairStream, per_kind: int, seed: int) -> list[Pair]:
-    """Up to ``per_kind`` different pairs of each task and kind, drawn from held-out prompts."""
+    """Up to ``per_kind`` different pairs of each task and kind, drawn from held-out prompts.
+
+    Of every kind, also those that ``stream`` has no share of: what a model was not taught is what
+    PPO finds out.
+    """
     random = Random(f"{seed}/validation")
     counts: dict[tuple[str, Kind], set[Pair]] = defaultdict(set)
-    for kind in stream.kinds:
+    for kind in [kind for kind in KINDS if kind != "on_policy" or stream.on_policy]:
         tasks = {p.task for p in (stream.on_policy if kind == "on_policy" else stream.labelled)}
         for _ in range(4 * per_kind * len(tasks)):
             pair = stream.pair(kind, random)

@@ -51,7 +51,7 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.zero is not None:
-            raise ValueError("zero: the reward model trains in one process; leave it out")
+            raise ValueError("zero: leave it out; started by torchrun, this stage is shared out")
         for name in ("batch", "on_policy_samples", "max_new_tokens", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")

@@ -14,6 +14,8 @@ from transformers import AutoModelForSequenceClassification
 from evalsuite_train.checkpoint import load_tokenizer
 from evalsuite_train.errors import BadRecipe
 from evalsuite_train.generation import PAD
+from evalsuite_train.processes import ALONE, Processes
+from evalsuite_train.sharding import gathered, inside, read_once
 from evalsuite_train.templates import encode_conversation
 
 TEMPLATE = "rm"
@@ -27,30 +29,30 @@ class RewardModel:
 
     Attributes:
         model: a ``LlamaForSequenceClassification`` with one label.
+        processes: those that score together; every one gets all scores.
         offset, scale: mean and standard deviation of the raw scores of the SFT model's replies.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Any, tokenizer: Any, processes: Processes = ALONE) -> None:
+        self.model, self.tokenizer, self.processes = model, tokenizer, processes
         self.offset = float(getattr(model.config, "reward_offset", 0.0))
         self.scale = float(getattr(model.config, "reward_scale", 1.0))
 
     @classmethod
-    def open(cls, folder: Path) -> RewardModel:
+    def open(cls, folder: Path, processes: Processes = ALONE) -> RewardModel:
         """Read a folder that the stage ``rm`` wrote, in float32.
 
         Raises:
             BadRecipe: the folder holds another kind of model.
         """
+
         tokenizer = load_tokenizer(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(folder), dtype=torch.float32, local_files_only=True
-        ).eval()
+        model = read_once(lambda: _read(folder), processes)
         if "ForSequenceClassification" not in str(model.config.architectures):
             raise BadRecipe(
                 "not a reward model", where=str(folder), hint="name a section of stage rm"
             )
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, processes)
 
     def encode(self, prompt: str, reply: str) -> list[int]:
         """The ids of a question and a finished reply, EOS last, in this model's template.
@@ -72,15 +74,29 @@ class RewardModel:
         """The model's outputs for (prompt, reply) pairs, in their order."""
         encoded = [self.encode(prompt, reply) for prompt, reply in asked]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        scores = [0.0] * len(encoded)
-        with torch.inference_mode():
-            for start in range(0, len(order), batch):
-                rows = order[start : start + batch]
-                for row, score in zip(
-                    rows, pooled(self.model, [encoded[i] for i in rows]).tolist(), strict=True
-                ):
-                    scores[row] = score
-        return scores
+        own = self.processes.own(order)
+        found: list[float] = []
+        with torch.no_grad(), gathered(self.model, self.processes) as step:
+            for start in range(0, step.most(len(own)), batch):
+                rows = [encoded[i] for i in own[start : start + batch]]
+                scores = pooled(self.model, rows or [[PAD]]).tolist()  # in step with the others
+                found += scores[: len(rows)]
+        by_row = dict(zip(order, self.processes.gather(found), strict=True))
+        return [by_row[row] for row in range(len(encoded))]
+
+
+def _read(folder: Path) -> Any:
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        ).eval()
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        raise BadRecipe(
+            f"the reward model cannot be loaded: {reason[:300]}",
+            where=str(folder),
+            hint="copy or save it again",
+        ) from None
 
 
 def pooled(
@@ -98,13 +114,20 @@ def pooled(
     for at, row in enumerate(rows):
         ids[at, : len(row)] = torch.tensor(row)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    cast = torch.autocast(device.type, autocast) if autocast else contextlib.nullcontext()
+    scores: Tensor = inside(
+        model, _pooled, ids.to(device), mask.to(device), (lengths - 1).to(device), autocast
+    )
+    return scores
+
+
+def _pooled(
+    model: Any, ids: Tensor, mask: Tensor, last: Tensor, autocast: torch.dtype | None
+) -> Tensor:
+    cast = torch.autocast(ids.device.type, autocast) if autocast else contextlib.nullcontext()
     with cast:
-        hidden = model.model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
-        ).last_hidden_state
-    last = hidden[torch.arange(len(rows), device=device), (lengths - 1).to(device)]
-    return torch.nn.functional.linear(last.float(), model.score.weight)[:, 0]
+        hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ends = hidden[torch.arange(len(ids), device=ids.device), last]
+    return torch.nn.functional.linear(ends.float(), model.score.weight)[:, 0]
 
 
 def new_reward_model(parent: Path, own_tokenizer: Path | None, seed: int) -> RewardModel:
@@ -147,10 +170,3 @@ def _take_rows(model: Any, old: Any, new: Any, folder: Path) -> None:
     rows = torch.tensor([known[piece] for piece, _ in sorted(pieces.items(), key=lambda p: p[1])])
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(weight[rows])
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a recipe's ``device``; ``auto`` is CUDA where there is one, else the CPU."""
-    return torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    )

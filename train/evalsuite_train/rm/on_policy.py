@@ -8,14 +8,18 @@ from pathlib import Path
 import msgspec
 
 from evalsuite_train.checkpoint import load_tokenizer
-from evalsuite_train.feedback.candidates import Candidate, Sampling, sample, weights_digest
+from evalsuite_train.feedback.candidates import Candidate, Sampling, sample
 from evalsuite_train.feedback.rows import Asked, read_prompts
 from evalsuite_train.generation import derived_seed
 from evalsuite_train.model import load_model
+from evalsuite_train.processes import ALONE, Processes
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.config import Config
 from evalsuite_train.rm.pairs import Pair
 from evalsuite_train.rules import score
+from evalsuite_train.sft.parent import weights_digest
+from evalsuite_train.sharding import read_once, share_out
+from evalsuite_train.trainer import DTYPES
 
 JOURNAL = "on_policy.jsonl"
 
@@ -28,7 +32,13 @@ class Judged(msgspec.Struct, frozen=True):
     reward: float
 
 
-def sft_replies(config: Config, recipe: Recipe, out: Path, tasks: set[str]) -> list[Judged]:
+def sft_replies(
+    config: Config,
+    recipe: Recipe,
+    out: Path,
+    tasks: set[str],
+    processes: Processes = ALONE,
+) -> list[Judged]:
     """Replies of the parent to some prompts of these tasks, at temperature 1.
 
     They are kept in ``out/on_policy.jsonl`` and sampled once. Those cut off or empty are left out:
@@ -46,14 +56,16 @@ def sft_replies(config: Config, recipe: Recipe, out: Path, tasks: set[str]) -> l
         temperature=1.0,
         top_p=1.0,
     )
+    model = read_once(lambda: load_model(parent), processes)
     replies = sample(
         chosen,
-        load_model(parent),
+        share_out(model, processes, DTYPES[config.precision], frozen=True),
         load_tokenizer(parent),
         sampling,
         out / JOURNAL,
         seed=derived_seed(recipe.seed, out.name, "on_policy"),
         identity=weights_digest(parent),
+        processes=processes,
     )
     return judge(replies, {asked.id: asked for asked in chosen})
 

@@ -10,20 +10,24 @@ from typing import Any
 
 import torch
 
-from evalsuite_train.checkpoint import read_card, write_checkpoint
+from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
 from evalsuite_train.curves import shipped_log
 from evalsuite_train.errors import BadData
+from evalsuite_train.files import write_whole
 from evalsuite_train.generation import derived_seed
+from evalsuite_train.processes import join
 from evalsuite_train.pt.stage import tokenizer_folder
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.accuracy import pair_accuracy, validation_pairs
 from evalsuite_train.rm.card import model_card
 from evalsuite_train.rm.config import Config
-from evalsuite_train.rm.model import RewardModel, device_of, new_reward_model
+from evalsuite_train.rm.model import RewardModel, new_reward_model
 from evalsuite_train.rm.on_policy import Judged, on_policy_pairs, sft_replies
 from evalsuite_train.rm.pairs import Pair, PairStream, is_validation, read_pairs
 from evalsuite_train.rm.training import train_reward
+from evalsuite_train.sharding import plain, read_once, share_out
 from evalsuite_train.state import remove_states
+from evalsuite_train.trainer import DTYPES
 
 __all__ = ["Config", "run"]
 
@@ -37,6 +41,8 @@ CHAT_TEMPLATE = (
 def run(config: Config, recipe: Recipe, out: Path) -> None:
     """Train, measure and write the reward model; goes on from ``out/state.pt`` when cut off.
 
+    Started by torchrun, the model and the pairs are shared out over its processes.
+
     Raises:
         BadData: no pairs, or too few for a validation split.
         BadRecipe: a tokenizer of its own whose pieces the parent does not know.
@@ -46,20 +52,32 @@ def run(config: Config, recipe: Recipe, out: Path) -> None:
     if config.tasks:
         labelled = [pair for pair in labelled if pair.task in config.tasks]
     seed = derived_seed(recipe.seed, out.name)
-    reward = new_reward_model(parent, own, seed)
+    processes = join(config.device)
     out.mkdir(parents=True, exist_ok=True)
-    judged = sft_replies(config, recipe, out, {pair.task for pair in labelled})
+    judged = sft_replies(config, recipe, out, {pair.task for pair in labelled}, processes)
+
+    def new() -> Any:
+        return new_reward_model(parent, own, seed).model
+
+    model = read_once(new, processes)
+    model.set_attn_implementation(config.attention)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model = share_out(model, processes, DTYPES[config.precision])
+    reward = RewardModel(model, load_tokenizer(own or parent), processes)
     pairs = on_policy_pairs(judged)
     training = _split(labelled, pairs, config, seed, held_out=False)
     held_out = validation_pairs(
         _split(labelled, pairs, config, seed, held_out=True), config.validation_pairs, seed
     )
-    reward.model.to(device_of(config.device))
-    reward.model.set_attn_implementation(config.attention)
     train_reward(reward, training, held_out, config, out)
     _round(reward)
     normalise(reward, judged, labelled)
-    _write(reward, pair_accuracy(reward, held_out), config, recipe, out, parent, own)
+    accuracy = pair_accuracy(reward, held_out)
+    found = {"reward_offset": reward.offset, "reward_scale": reward.scale}
+    reward.model = plain(reward.model, processes, new)
+    reward.model.config.update(found)
+    _write(reward, accuracy, config, recipe, out, parent, own)
     remove_states(out)
 
 
@@ -123,7 +141,7 @@ def _write(
     text = json.dumps(gate, ensure_ascii=False, indent=2) + "\n"
     write_checkpoint(
         out / "checkpoint",
-        reward.model.to("cpu"),
+        reward.model,
         tokenizer=own or parent,
         recipe=recipe,
         section=out.name,
@@ -137,9 +155,7 @@ def _write(
             "train_log.jsonl": shipped_log(out / "log.jsonl"),
         },
     )
-    temporary = out / "gate.json.new"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out / "gate.json")
+    write_whole(out / "gate.json", text)
 
 
 def _tokenizer_folder(config: Config, recipe: Recipe) -> Path | None:

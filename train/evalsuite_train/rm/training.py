@@ -15,12 +15,20 @@ from evalsuite_train.curves import Log
 from evalsuite_train.errors import Diverged
 from evalsuite_train.gates import check_settings
 from evalsuite_train.optimiser import adamw
+from evalsuite_train.processes import Processes
 from evalsuite_train.rm.accuracy import pair_accuracy
 from evalsuite_train.rm.config import Config
 from evalsuite_train.rm.loss import bradley_terry
 from evalsuite_train.rm.model import RewardModel, pooled
 from evalsuite_train.rm.pairs import Pair, PairStream
 from evalsuite_train.schedule import rate
+from evalsuite_train.sharding import (
+    number,
+    optimiser_state,
+    own_weights,
+    put_optimiser_state,
+    put_weights,
+)
 from evalsuite_train.state import load_state, save_state
 
 POOL = 8  # steps whose pairs are sorted by length together
@@ -37,23 +45,24 @@ def train_reward(
         Diverged: the loss is not a number.
         TrainError: the saved state is one of other settings.
     """
-    model, log = reward.model, Log(out / "log.jsonl")
+    model, processes, log = reward.model, reward.processes, Log(out / "log.jsonl")
+    log.silent = not processes.first
     optimiser = adamw(model, config)
     settings = {"seed": stream.seed, **msgspec.to_builtins(config)}
-    step = _resume(model, optimiser, log, out, settings)
+    step = _resume(model, optimiser, log, out, settings, processes)
     autocast = torch.bfloat16 if config.precision == "bf16" else None
     started, begun = time.monotonic(), step
     while step < config.steps:
         for group in optimiser.param_groups:
             group["lr"] = rate(step, config)
-        loss, accuracy = 0.0, 0.0
+        seen = torch.zeros(2)
         model.train()
-        for micro in _micro_batches(stream, step, config):
+        for micro in processes.own(_micro_batches(stream, step, config, processes.size)):
             part, right = _loss(reward, micro, autocast)
             (part / config.accumulation).backward()  # type: ignore[no-untyped-call]
-            loss += part.item() / config.accumulation
-            accuracy += right / config.accumulation
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip).item()
+            seen += torch.tensor([part.item(), right]) / config.accumulation
+        loss, accuracy = (processes.sum(seen) / processes.size).tolist()
+        norm = number(torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip))
         model.eval()
         if not norm < float("inf"):
             raise Diverged(
@@ -65,26 +74,30 @@ def train_reward(
         optimiser.zero_grad(set_to_none=True)
         step += 1
         if step % config.log_every == 0 or step == config.steps:
-            pace = (
-                config.batch * config.accumulation * (step - begun) / (time.monotonic() - started)
-            )
+            pairs = config.batch * config.accumulation * processes.size * (step - begun)
+            pace = pairs / (time.monotonic() - started)
             row = {"loss": loss, "accuracy": accuracy, "norm": norm, "pairs_per_second": pace}
             log.write({"step": step, **{key: round(value, 4) for key, value in row.items()}})
         if step % config.save_every == 0 or step == config.steps:
             log.write({"step": step, "validation": pair_accuracy(reward, held_out)["tasks"]})
-            _save(model, optimiser, log, out, settings, step)
+            _save(model, optimiser, log, out, settings, step, processes)
 
 
 def _resume(
-    model: Any, optimiser: torch.optim.Optimizer, log: Log, out: Path, settings: dict[str, Any]
+    model: Any,
+    optimiser: torch.optim.Optimizer,
+    log: Log,
+    out: Path,
+    settings: dict[str, Any],
+    processes: Processes,
 ) -> int:
-    state = load_state(out)
+    state = load_state(out, processes)
     if state is None:
         log.back_to(0)
         return 0
     check_settings(state, settings, out)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    put_weights(model, state["model"])
+    put_optimiser_state(optimiser, state["optimiser"])
     log.back_to(state["log"])
     return int(state["step"])
 
@@ -96,6 +109,7 @@ def _save(
     out: Path,
     settings: dict[str, Any],
     step: int,
+    processes: Processes,
 ) -> None:
     save_state(
         out,
@@ -103,16 +117,19 @@ def _save(
             "step": step,
             "position": step,
             "settings": settings,
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "model": own_weights(model),
+            "optimiser": optimiser_state(optimiser),
             "log": log.size(),
         },
+        processes,
     )
 
 
-def _micro_batches(stream: PairStream, step: int, config: Config) -> list[list[Pair]]:
+def _micro_batches(
+    stream: PairStream, step: int, config: Config, processes: int
+) -> list[list[Pair]]:
     """The pairs of a step: of the next eight steps' pairs, sorted by length, those of one place."""
-    size = config.batch * config.accumulation
+    size = config.batch * config.accumulation * processes
     first = step - step % POOL
     pool = [stream[n] for n in range(first * size, (first + POOL) * size)]
     pool.sort(key=lambda pair: len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)))

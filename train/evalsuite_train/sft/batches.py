@@ -18,6 +18,8 @@ from evalsuite_train.trainer import IGNORED, Batch
 ROW = 256
 """Row length that a batch is packed to, unless a sample is longer."""
 
+_LARGEST_WEIGHT = 1e6
+
 
 class Packed(NamedTuple):
     """A batch, and which of its samples each position belongs to (rows, length); -1 is padding."""
@@ -80,11 +82,11 @@ class Mixture:
         self._seed = seed
         self._members = {t: np.flatnonzero(np.array(tasks) == t) for t in sorted(set(tasks))}
         for task, weight in weights.items():
-            if task not in self._members or weight < 0:
+            if task not in self._members or not 0 <= weight <= _LARGEST_WEIGHT:
                 known = ", ".join(self._members)
                 raise BadRecipe(
                     f"a weight of {weight} for task {task!r}",
-                    hint=f"weights are ≥ 0; tasks: {known}",
+                    hint=f"weights are from 0 to {_LARGEST_WEIGHT:g}; tasks: {known}",
                 )
         shares = {t: len(m) * weights.get(t, 1.0) for t, m in self._members.items()}
         if not sum(shares.values()) > 0:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from html import escape
 from typing import Any
 
+from evalsuite_train.errors import shown
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.sft.samples import Ledger
 
@@ -62,21 +65,29 @@ def model_card(
         "",
         "| task | samples |",
         "|---|---:|",
-        *(f"| {task} | {count:,} |" for task, count in sorted(ledger.kept.items())),
+        *(f"| {_cell(task)} | {count:,} |" for task, count in sorted(ledger.kept.items())),
     ]
     if ledger.dropped:
         lines += ["", "| dropped because | rows |", "|---|---:|"]
-        lines += [f"| {reason} | {count:,} |" for reason, count in sorted(ledger.dropped.items())]
+        lines += [
+            f"| {_cell(reason)} | {count:,} |" for reason, count in sorted(ledger.dropped.items())
+        ]
     if accuracy:
         tasks = sorted({task for row in accuracy.values() for task in row})
         lines += [
             "",
             "## Greedy accuracy by rules",
             "",
-            f"| split | {' | '.join(tasks)} |",
+            f"| split | {' | '.join(map(_cell, tasks))} |",
             "|---" * (len(tasks) + 1) + "|",
         ]
         for split, row in accuracy.items():
             cells = [f"{row[task]:.3f}" if task in row else "" for task in tasks]
             lines.append(f"| {split} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(name: str) -> str:
+    """A name from the data as one cell of a table, which it can neither leave nor mark up."""
+    plain = escape(shown(" ".join(name.split())), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -64,8 +65,10 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if not 0 <= self.replay < 1:
             raise ValueError(f"replay is {self.replay}, it must be at least 0 and below 1")
-        if self.epochs is not None and not self.epochs > 0:
-            raise ValueError(f"epochs is {self.epochs}, it must be above 0")
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs is {self.epochs}, it must be a number above 0")
+        if not 0 <= self.bad_share <= 1 or math.isnan(self.forgetting or 0):
+            raise ValueError("bad_share is from 0 to 1, forgetting a number")
         self.optimisation(self.steps or 1)
 
     def optimisation(self, steps: int) -> Optimisation:

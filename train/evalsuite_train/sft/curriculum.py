@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalsuite_train.sft.progress import write_whole
+from evalsuite_train.files import write_whole
 from evalsuite_train.sft.reply_loss import reply_loss
 from evalsuite_train.sft.samples import Sample
 
@@ -37,13 +37,21 @@ def measure_difficulty(
         cache: a file that keeps the losses, so that a resumed training does not measure again.
         key: names model and data; losses kept under another key are measured anew.
     """
-    if cache.is_file():
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if kept.get("key") == key and len(kept["loss"]) == len(samples):
-            return np.array(kept["loss"], np.float64)
+    kept = _kept(cache, key)
+    if kept is not None and kept.shape == (len(samples),):
+        return kept
     loss = reply_loss(model, samples, **how).loss
     write_whole(cache, json.dumps({"key": key, "loss": loss.tolist()}))
     return loss
+
+
+def _kept(cache: Path, key: str) -> NDArray[np.float64] | None:
+    """The losses in the file, if they are of this key; a damaged file counts for nothing."""
+    try:
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        return np.array(content["loss"], np.float64) if content["key"] == key else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def plan_stages(

@@ -11,7 +11,7 @@ import numpy as np
 
 from evalsuite_train.errors import BadData
 from evalsuite_train.feedback.rows import Asked, read_prompts
-from evalsuite_train.generation import generate, reply_text
+from evalsuite_train.generation import check_room, generate, reply_text
 from evalsuite_train.rules import score
 from evalsuite_train.sft.reply_loss import reply_loss
 from evalsuite_train.sft.samples import NO_TASK, Sample
@@ -77,9 +77,12 @@ class Examination:
         results = {}
         for task in self.tasks:
             asked = self._asked[task]
+            prompts = [self._form.prompt(a.prompt) for a in asked]
+            for one, prompt in zip(asked, prompts, strict=True):
+                check_room(model, prompt, self._max_new_tokens, where=one.where)
             replies = generate(
                 model,
-                [self._form.prompt(a.prompt) for a in asked],
+                prompts,
                 max_new_tokens=self._max_new_tokens,
                 temperature=0.0,
                 eos=self._form.end,

@@ -6,13 +6,15 @@ Hu et al. 2021 (arXiv 2106.09685): W + (alpha / rank) · B A, with B zero at the
 from __future__ import annotations
 
 import json
-import shutil
+import math
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from evalsuite_train.disk import writing
 from evalsuite_train.errors import BadRecipe
+from evalsuite_train.files import whole_folder
 
 
 class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,6 +33,12 @@ class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     targets: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets:
+            raise ValueError("rank is at least 1, and targets name one layer or more")
+        if not (math.isfinite(self.alpha) and 0 <= self.dropout < 1):
+            raise ValueError("alpha is a number, dropout at least 0 and below 1")
 
 
 def add_adapter(model: Any, adapter: Adapter, base: Path, seed: int) -> Any:
@@ -71,28 +79,31 @@ def add_adapter(model: Any, adapter: Adapter, base: Path, seed: int) -> Any:
 
 
 def read_adapter(model: Any, folder: Path) -> Any:
-    """Put the adapter in ``folder`` into its base model, to be trained on."""
+    """Put the adapter in ``folder`` into its base model, to be trained on.
+
+    Raises:
+        BadRecipe: it is damaged or of another base.
+    """
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        raise BadRecipe(
+            f"the adapter cannot be loaded: {reason[:300]}", where=str(folder)
+        ) from None
 
 
 def write_adapter(folder: Path, model: Any, files: dict[str, str], tokenizer: Path) -> None:
-    """Write a peft adapter folder in float32, with the tokenizer and further ``files``, as a whole."""
-    from evalsuite_train.checkpoint import TOKENIZER_FILES
+    """Replace ``folder`` as a whole by a float32 adapter of peft, the tokenizer and further ``files``."""
+    from evalsuite_train.checkpoint import write_beside
 
-    temporary = folder.with_name(folder.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(str(temporary))
-    (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
-    _sort_targets(temporary / "adapter_config.json")
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, temporary / name)
-    for name, text in files.items():
-        (temporary / name).write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with writing(folder), whole_folder(folder) as new:
+        model.save_pretrained(str(new))
+        (new / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
+        _sort_targets(new / "adapter_config.json")
+        write_beside(new, tokenizer, files)
 
 
 def merge(model: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from evalsuite_train.errors import BadData, TrainError
+from evalsuite_train.errors import BadData, TrainError, shown
+from evalsuite_train.files import write_whole
 from evalsuite_train.sft.examination import Result
-from evalsuite_train.sft.progress import write_whole
 
 START = "parent"
 
@@ -89,13 +89,14 @@ class Matrix:
     def table(self) -> str:
         """The accuracies as text, with what was forgotten in the last line."""
         first = max(map(len, [*self.rows, "forgotten"]))
-        columns = [max(len(task), 6) for task in self.tasks]
+        names = [" ".join(task.split()) for task in self.tasks]
+        columns = [max(len(name), 6) for name in names]
 
         def line(name: str, cells: list[str]) -> str:
             pairs = zip(cells, columns, strict=True)
             return name.ljust(first) + "".join("  " + cell.rjust(width) for cell, width in pairs)
 
-        lines = [line("accuracy", self.tasks)]
+        lines = [line("accuracy", names)]
         for stage, row in self.rows.items():
             lines.append(line(stage, [f"{row[task].accuracy:.3f}" for task in self.tasks]))
         if lost := self.forgetting():
@@ -109,7 +110,7 @@ class Matrix:
         for column, task in enumerate(self.tasks):
             at = left + column * width + width // 2
             parts.append(
-                f'<text x="{at}" y="{top - 12}" text-anchor="middle">{escape(task)}</text>'
+                f'<text x="{at}" y="{top - 12}" text-anchor="middle">{escape(shown(task))}</text>'
             )
         for number, (stage, row) in enumerate(self.rows.items()):
             y = top + number * height

@@ -41,7 +41,7 @@ def load_parent(folder: Path, pieces: int, max_length: int) -> Any:
 def weights_digest(folder: Path) -> str:
     """A sha256 over the weights in a checkpoint's folder."""
     total = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         total.update(file.name.encode())
         with file.open("rb") as content:
             while block := content.read(1 << 22):

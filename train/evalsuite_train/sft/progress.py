@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from evalsuite_train.errors import BadData
+from evalsuite_train.files import write_whole
 
 
 class Progress:
@@ -37,13 +37,3 @@ class Progress:
         """Note that stage ``number`` is written."""
         self._finished.append(number)
         write_whole(self._file, json.dumps({"key": self._key, "finished": self._finished}))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file; an older one stands until the new one is complete.
-
-    Under ZeRO every process may write the same content: each has a temporary file of its own.
-    """
-    temporary = file.with_name(f"{file.name}.{os.environ.get('RANK', '0')}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)

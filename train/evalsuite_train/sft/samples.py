@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evalsuite_train.data.reader import Reader
 from evalsuite_train.data.record import Record
 from evalsuite_train.errors import BadData
-from evalsuite_train.sft.progress import write_whole
+from evalsuite_train.files import write_whole
 from evalsuite_train.templates import TEMPLATES, Unusable, encoder
 
 NO_TASK = "all"

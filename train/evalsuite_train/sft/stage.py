@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
 from evalsuite_train.checkpoint import load_tokenizer, read_card, write_checkpoint
-from evalsuite_train.errors import BadRecipe
+from evalsuite_train.errors import BadRecipe, TrainError, shown
+from evalsuite_train.files import write_whole
 from evalsuite_train.generation import derived_seed
 from evalsuite_train.model import load_model
+from evalsuite_train.processes import device_of, launched, leads
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.sft.batches import Mixture, stream
 from evalsuite_train.sft.card import card, model_card
@@ -27,7 +28,7 @@ from evalsuite_train.sft.examination import Examination
 from evalsuite_train.sft.lora import add_adapter, merge, read_adapter, write_adapter
 from evalsuite_train.sft.matrix import START, Matrix
 from evalsuite_train.sft.parent import load_parent, weights_digest
-from evalsuite_train.sft.progress import Progress, write_whole
+from evalsuite_train.sft.progress import Progress
 from evalsuite_train.sft.samples import digest, read_samples
 from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES, encoder
@@ -79,8 +80,8 @@ class _Run:
 
     def run(self) -> None:
         plan = self._plan()
-        leads = os.environ.get("RANK", "0") == "0"  # under ZeRO the others wait in training
-        if self.validation and leads and START not in self.matrix.rows:
+        # Under ZeRO the others wait in training.
+        if self.validation and leads() and START not in self.matrix.rows:
             self.matrix.add(START, self.validation.ask(self._placed(self._base())))
         step = 0
         for number, stage in enumerate(plan, 1):
@@ -96,7 +97,7 @@ class _Run:
                 print(f"stage {number} of {len(plan)} is written; run the same again", flush=True)
                 raise SystemExit(0)
         if self.validation:
-            print(self.matrix.table(), flush=True)
+            print(shown(self.matrix.table()), flush=True)
         self._publish(model, step, len(plan))
 
     def _plan(self) -> list[Stage]:
@@ -114,15 +115,19 @@ class _Run:
         )
         seed = derived_seed(self.recipe.seed, self.out.name, "curriculum")
         plan = plan_stages(tasks, difficulty, self.config.stages, self.config.replay, seed)
+        if not all(len(stage.own) for stage in plan):
+            what = (
+                f"{len(plan)} stages, and at most {max(Counter(tasks).values())} samples of a task"
+            )
+            raise BadRecipe(what, where=self._where, hint="lower stages")
         write_plan(self.out, self.samples, difficulty, plan)
         return plan
 
     def _steps(self, stage: Stage, number: int, stages: int) -> int:
         config = self.config
         if config.epochs is not None:
-            return math.ceil(
-                config.epochs * len(stage.members) / (config.batch * config.accumulation)
-            )
+            together = config.batch * config.accumulation * launched()
+            return math.ceil(config.epochs * len(stage.members) / together)
         if config.steps < stages:
             raise BadRecipe(f"{config.steps} steps for {stages} stages", where=self._where)
         return config.steps * number // stages - config.steps * (number - 1) // stages
@@ -163,21 +168,22 @@ class _Run:
         return read_adapter(base, self.out / f"stage-{number - 1}" / "adapter")
 
     def _load(self, number: int) -> Any:
-        place = self.out / f"stage-{number}"
-        if self.config.method == "full":
-            return self._placed(load_model(place / "checkpoint"))
-        return self._placed(merge(read_adapter(self._base(), place / "adapter")).eval())
+        kind = "checkpoint" if self.config.method == "full" else "adapter"
+        place = self.out / f"stage-{number}" / kind
+        try:
+            if self.config.method == "full":
+                return self._placed(load_model(place))
+            return self._placed(merge(read_adapter(self._base(), place)).eval())
+        except BadRecipe as fault:
+            hint = "remove this folder: its stage is trained again"
+            raise TrainError(fault.what, where=str(place), hint=hint) from None
 
     def _base(self) -> Any:
         return load_parent(self.parent, len(self.tokenizer), self.config.max_length)
 
     def _placed(self, model: Any) -> Any:
         """The model where it is to be trained and asked."""
-        device = self.config.device
-        if device == "auto":
-            cuda = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-            device = cuda if torch.cuda.is_available() else "cpu"
-        return model.to(device)
+        return model.to(device_of(self.config.device))
 
     def _write_stage(self, target: Path, model: Any, number: int, step: int) -> None:
         before = (
@@ -225,7 +231,10 @@ class _Run:
         write_whole(self.out / "log.jsonl", log)
         write_whole(self.out / "gate.json", files["gate.json"])
         if stages == 1:
-            shutil.rmtree(self.out / "stage-1")
+            gone = self.out / "stage-1.old"  # half of a stage must never pass for a whole one
+            shutil.rmtree(gone, ignore_errors=True)
+            (self.out / "stage-1").rename(gone)
+            shutil.rmtree(gone)
 
     def _gate(self, model: Any) -> dict[str, Any]:
         """Greedy accuracy by task on both splits; RL stages look here before they start."""

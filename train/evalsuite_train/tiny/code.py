@@ -34,7 +34,7 @@ _OBJECTS = ("value", "number", "result", "score", "size", "total")
 def code(rng: Random) -> Item:
     """A function to write; its tests are never executed in training."""
     language: Language = rng.choice(("zh", "en"))
-    operation, constant = rng.choice(_OPERATIONS), rng.randint(2, 60)
+    operation, constant = rng.choice(_OPERATIONS), rng.randint(2, 99)
     name = f"{rng.choice(_VERBS)}_{rng.choice(_OBJECTS)}"
     said = (operation.zh if language == "zh" else operation.en).format(c=constant)
     if language == "zh":

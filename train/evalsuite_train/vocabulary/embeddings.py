@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evalsuite_train.errors import TrainError
+from evalsuite_train.files import whole_folder
 from evalsuite_train.vocabulary.extension import added
 from evalsuite_train.vocabulary.model import parsed
 from evalsuite_train.vocabulary.tokenizer_files import write_tokenizer
@@ -89,32 +90,27 @@ def resize_embeddings(
         raise TrainError(
             "a checkpoint is not resized in place", where=str(out), hint="name another"
         )
-    temporary = out.with_name(f".{out.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    resized: set[str] = set()
+    size = 0
     try:
-        resized: set[str] = set()
-        size = 0
-        for shard in _shards(folder):
-            size += _resize_shard(shard, temporary / shard.name, old_pieces, parts, rows, resized)
-        _require(folder, config, resized)
-        _write_index(folder, temporary, size)
-        config["vocab_size"] = rows
-        _write_json(temporary / "config.json", config)
-        for name in CARRIED:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, temporary / name)
-        if card:
-            (temporary / "evalsuite.json").write_bytes(card)
-        write_tokenizer(temporary, new)
-        _replace(temporary, out)
+        with whole_folder(out) as made:
+            for shard in _shards(folder):
+                size += _resize_shard(shard, made / shard.name, old_pieces, parts, rows, resized)
+            _require(folder, config, resized)
+            _write_index(folder, made, size)
+            config["vocab_size"] = rows
+            _write_json(made / "config.json", config)
+            for name in CARRIED:
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, made / name)
+            if card:
+                (made / "evalsuite.json").write_bytes(card)
+            write_tokenizer(made, new)
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise TrainError(
             f"cannot write the resized checkpoint: {reason}", where=str(out)
         ) from fault
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return {"pieces": old_pieces + len(pieces), "new": len(pieces), "rows": rows}
 
 
@@ -204,13 +200,3 @@ def _write_index(folder: Path, target: Path, size: int) -> None:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _replace(temporary: Path, out: Path) -> None:
-    """Put the complete folder where an older one may stand."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    temporary.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
