@@ -18,16 +18,18 @@ from pathlib import Path
 
 import msgspec
 
+from evalsuite.agenda import Job, agenda
 from evalsuite.cache import AnswerCache
 from evalsuite.chat import ChatTemplate, resolve_template
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines.base import Engine, Prepared
 from evalsuite.engines.opening import open_engine
+from evalsuite.engines.options import ModelOptions
 from evalsuite.errors import EngineUnavailable
 from evalsuite.plan import PlannedTask, TaskChoice, plan_task
 from evalsuite.record import Record
 from evalsuite.request import Chosen, Generated, Response, Score, Scored
-from evalsuite.runner import Job, agenda, scored
+from evalsuite.runner import scored
 from evalsuite.stats.interval import estimate
 from evalsuite.stats.paired import paired_difference
 
@@ -91,11 +93,14 @@ def open_form(
     """
     try:
         checkpoint = open_checkpoint(model)
-        engine = open_engine("auto", checkpoint, template=template, dtype=dtype, device="cpu")
+        engine = open_engine(
+            "auto", checkpoint, ModelOptions(template=template, dtype=dtype, device="cpu")
+        )
+        engine.ready()
     except EngineUnavailable as fault:
         print(f"{name}: {fault.one_line()}", file=sys.stderr)
         return None
-    jobs = agenda(tasks, engine, AnswerCache(None), {}).jobs
+    jobs = list(agenda(tasks, engine, AnswerCache(None), {}).jobs)
     return Form(name, engine, jobs, megabytes(engine, Path(model)))
 
 
@@ -103,15 +108,7 @@ def megabytes(engine: Engine, file: Path) -> float:
     """Bytes of the weights as they are computed with: in memory, or of a GGUF file."""
     if file.is_file():
         return file.stat().st_size / 1e6
-    module = engine._model._module  # type: ignore[attr-defined]
-    total = 0
-    for weight in module.parameters():
-        parts = [weight.data]
-        if hasattr(weight.data, "__tensor_flatten__"):
-            names, _ = weight.data.__tensor_flatten__()
-            parts = [getattr(weight.data, part) for part in names]
-        total += sum(part.numel() * part.element_size() for part in parts if part is not None)
-    return total / 1e6
+    return float(engine._model.weight_bytes) / 1e6  # type: ignore[attr-defined]
 
 
 def ask(form: Form, tasks: list[PlannedTask]) -> None:

@@ -69,11 +69,11 @@ def evalsuite_answers(
     options: argparse.Namespace, subjects: list[str]
 ) -> tuple[Answers, dict[str, list[int]], dict[str, list[int]]]:
     """Log-likelihoods, picks and gold indices by subject, through evalsuite's own run."""
+    from evalsuite.agenda import agenda
     from evalsuite.cache import AnswerCache
     from evalsuite.contestant import EngineOptions, find_contestants
     from evalsuite.plan import TaskChoice, plan_task
     from evalsuite.request import Chosen
-    from evalsuite.runner import agenda
 
     choice = TaskChoice(
         label="cmmlu", variant="lm-eval", num_fewshot=options.num_fewshot, data=options.data

@@ -7,11 +7,11 @@ read or written, runs go on without it.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,11 +19,6 @@ from evalsuite import lines
 from evalsuite.request import Response
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB) WITHOUT ROWID"
-
-
-def home() -> Path:
-    """Where caches and fetched data live: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
-    return Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
 
 
 _PATIENCE = 30.0
@@ -80,6 +75,16 @@ class AnswerCache:
                     found[key] = lines.decode(answer, Response)  # type: ignore[arg-type]
         return found
 
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Those of these keys whose answers are known."""
+        wanted, found = list(keys), set[str]()
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            rows = self._execute(f"SELECT key, '' FROM answers WHERE key IN ({marks})", part)
+            found.update(key for key, _ in rows)
+        return found
+
     def put(self, answers: dict[str, Response]) -> None:
         """Keep answers, all or none."""
         if self._database is None or not answers:
@@ -99,7 +104,7 @@ class AnswerCache:
                 self._database.close()
             self._database = None
 
-    def _execute(self, query: str, values: list[str]) -> list[tuple[str, bytes]]:
+    def _execute(self, query: str, values: list[str]) -> list[tuple[str, Any]]:
         if self._database is None:
             return []
         try:

@@ -298,6 +298,11 @@ def _run_warnings(baseline: RunManifest, candidate: RunManifest) -> Iterator[str
             f"chat templates differ: {one.chat_template!r} in the baseline, "
             f"{two.chat_template!r} in the candidate; format and knowledge are confounded"
         )
+    if one.choices != two.choices:
+        yield (
+            f"choices were made in another way: {one.choices or 'by log-likelihood'} in the baseline, "
+            f"{two.choices or 'by log-likelihood'} in the candidate; format and knowledge are confounded"
+        )
     if one.fingerprint == two.fingerprint and one.chat_template == two.chat_template:
         yield "both runs are of the same checkpoint"
     if baseline.seed != candidate.seed:

@@ -8,11 +8,14 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from evalsuite.errors import BadRow, DataMissing
 
 csv.field_size_limit(1 << 30)
+T = TypeVar("T")
 
 
 class DataFolder:
@@ -175,6 +178,20 @@ class DataFolder:
                 continue
             if self._complete(name, number, row, required):
                 yield number, row
+
+    def structs(self, name: str, kind: type[T], required: Sequence[str]) -> Iterator[tuple[int, T]]:
+        """Rows of a JSONL file as structures, as (row number from 1, structure).
+
+        Raises:
+            BadRow: as in :meth:`jsonl`, or a value of the wrong kind.
+        """
+        for number, row in self.jsonl(name, required):
+            try:
+                item = msgspec.convert(row, kind)
+            except (msgspec.ValidationError, UnicodeEncodeError) as fault:
+                self.reject(name, number, str(fault))
+                continue
+            yield number, item
 
     def parquet(self, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Rows of a Parquet file (as the hub converts data sets to), as (row number from 1, row).

@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from evalsuite.cache import home
+from evalsuite.files import home
 
 State = Literal["works", "absent", "broken"]
 
@@ -75,11 +74,18 @@ def _gpu() -> Finding:
 
 
 def _vllm() -> Finding:
-    return _package("engine vllm", "vllm", "pip install 'evalsuite[vllm]' on a machine with a GPU")
+    from evalsuite.engines._vllm_installation import installed
+    from evalsuite.errors import EngineUnavailable
+
+    try:
+        version, cpu = installed()
+    except EngineUnavailable as fault:
+        return Finding("engine vllm", "absent", fault.what, fault.hint)
+    return Finding("engine vllm", "works", f"{version}, for {'processors' if cpu else 'GPUs'}")
 
 
 def _openai() -> Finding:
-    return _package("judge and servers", "openai", "pip install 'evalsuite[judge]'")
+    return _package("judge and servers", "openai", "pip install 'evalsuite[openai]'")
 
 
 def _package(part: str, package: str, remedy: str) -> Finding:
@@ -91,15 +97,15 @@ def _package(part: str, package: str, remedy: str) -> Finding:
 
 
 def _sandbox() -> Finding:
-    bubblewrap = shutil.which("bwrap")
-    remedy = "install bubblewrap (Debian: apt install bubblewrap); only code tasks need it"
-    if bubblewrap is None:
-        return Finding("sandbox", "absent", "bubblewrap is not installed", remedy)
-    command = [bubblewrap, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    if done.returncode != 0:
-        return Finding("sandbox", "absent", done.stderr.strip()[:200], "allow user namespaces")
-    return Finding("sandbox", "works", "bubblewrap isolates a program")
+    from evalsuite.errors import SandboxUnavailable
+    from evalsuite.sandbox import open_sandbox
+
+    try:
+        with open_sandbox(workers=1) as sandbox:
+            return Finding("sandbox", "works", f"a program tried to get out: {sandbox.description}")
+    except SandboxUnavailable as fault:
+        remedy = "install bubblewrap (Debian: apt install bubblewrap) and allow user namespaces"
+        return Finding("sandbox", "absent", fault.what, f"{remedy}; only code tasks need it")
 
 
 def _browser() -> Finding:

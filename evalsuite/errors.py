@@ -15,9 +15,11 @@
     │   ├── RunIncomplete      E203           samples are missing or failed
     │   ├── RunsIncomparable   E204           two runs that did not answer the same questions
     │   └── CannotWrite        E211           full disk, or a folder without permission
-    └── EngineError            E3xx  exit 4   the engine could not start or died
-        ├── EngineUnavailable  E301           a package or device that it needs is missing
-        └── EngineFailed       E302           it broke while answering
+    ├── EngineError            E3xx  exit 4   the engine could not start or died
+    │   ├── EngineUnavailable  E301           a package, device or server that it needs is missing
+    │   └── EngineFailed       E302           it broke while answering
+    └── SandboxError           E4xx  exit 4   programs that a model wrote cannot be run
+        └── SandboxUnavailable E401           this machine cannot isolate them
 
 The failure of one sample is not an exception: it is a :class:`evalsuite.request.Failure` in that
 sample's record, with one of the codes in :data:`SAMPLE_CODES`.
@@ -33,12 +35,15 @@ SAMPLE_CODES: dict[str, str] = {
     "prompt_too_long": "the prompt and its answer do not fit the checkpoint's context",
     "empty_continuation": "a choice or continuation has no token of its own after the prompt",
     "no_answer": "the replay file has no answer for this sample",
+    "no_logprobs": "the server does not give the log-probabilities that the sample needs",
+    "server_refused": "the server refused this request, or held its answer back",
+    "unanswered": "the server gave no usable answer in all attempts",
     "out_of_memory": "the sample did not fit in memory even alone",
     "engine_failed": "the engine raised while answering this sample",
     "scorer_failed": "the task's scorer raised on this answer",
 }
 
-ENGINE_CODES = frozenset({"out_of_memory", "engine_failed"})
+ENGINE_CODES = frozenset({"out_of_memory", "engine_failed", "unanswered"})
 """Sample codes for which the engine is to blame: `evalsuite run` then exits with 4."""
 
 
@@ -154,6 +159,15 @@ class EngineUnavailable(EngineError):
 
 class EngineFailed(EngineError):
     code = "E302"
+
+
+class SandboxError(EvalsuiteError):
+    code = "E400"
+    exit_code = 4
+
+
+class SandboxUnavailable(SandboxError):
+    code = "E401"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -14,12 +14,16 @@ from pathlib import Path
 import msgspec
 
 import evalsuite
+from evalsuite.agenda import Agenda, agenda
 from evalsuite.cache import AnswerCache
+from evalsuite.clock import Moment, now
 from evalsuite.contestant import Contestant
-from evalsuite.engines.base import Engine
+from evalsuite.engines.base import Engine, Work
 from evalsuite.errors import ENGINE_CODES, EvalsuiteError, RunDamaged, RunIncomplete
+from evalsuite.ledger import Ledger
 from evalsuite.plan import PlannedTask
 from evalsuite.record import (
+    CheckpointPart,
     Record,
     RunManifest,
     Signature,
@@ -28,9 +32,9 @@ from evalsuite.record import (
     digest,
 )
 from evalsuite.report.displays import Display, Outlook, TaskOutlook
-from evalsuite.runner import Agenda, Stopwatch, agenda, carry_out
+from evalsuite.runner import carry_out
 from evalsuite.store import MANIFEST, Journal, Run, open_run, recorded, write_manifest
-from evalsuite.summary import summarise
+from evalsuite.summary import Shortener, summarise
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "math-verify", "numpy")
 
@@ -60,10 +64,8 @@ def new_manifest(
     """
     checkpoint = contestant.part
     parts = tuple(planned.part for planned in tasks)
-    signature = "\n".join(
-        str(task_signature(part, checkpoint.chat_template, settings.seed)) for part in parts
-    )
-    asked = [[t.task.source_sha256, digest(t.requests)] for t in tasks]
+    signature = "\n".join(str(task_signature(part, checkpoint, settings.seed)) for part in parts)
+    asked = [[t.task.source_sha256, t.requests_sha256] for t in tasks]
     identity = digest([signature, checkpoint.fingerprint, contestant.engine, asked])
     slug = re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")[:60] or "model"
     return RunManifest(
@@ -82,7 +84,7 @@ def new_manifest(
     )
 
 
-def task_signature(part: TaskPart, chat_template: str, seed: int) -> Signature:
+def task_signature(part: TaskPart, checkpoint: CheckpointPart, seed: int) -> Signature:
     """What a task's score depends on, the weights apart."""
     return Signature(
         task=part.name.partition("/")[0],
@@ -90,11 +92,12 @@ def task_signature(part: TaskPart, chat_template: str, seed: int) -> Signature:
         subset=part.subset,
         variant=part.variant,
         num_fewshot=part.num_fewshot,
-        chat_template=chat_template,
+        chat_template=checkpoint.chat_template,
         data=digest(sorted(part.data.sha256.items())),
         samples=part.sample_ids_sha256,
         seed=seed,
         sampling=part.sampling,
+        choices=checkpoint.choices,
     )
 
 
@@ -116,14 +119,20 @@ def evaluate(
     settings: Settings,
     cache: AnswerCache,
     display: Display,
+    *,
+    begun: Moment | None = None,
 ) -> Run:
     """Carry a run out, from wherever an earlier start left it.
+
+    Args:
+        begun: when the user's waiting for this run began; now by default.
 
     Raises:
         KeyboardInterrupt: stopped by the user; the run can be resumed.
         EvalsuiteError: the engine or the disk failed; likewise.
     """
-    watch = Stopwatch()
+    ledger = Ledger(begun or now())
+    ledger.lap("start")
     folder = settings.out / manifest.run_id
     with Journal(folder, manifest) as journal:
         try:
@@ -133,22 +142,26 @@ def evaluate(
                 f" {manifest.checkpoint.chat_template}; loading {manifest.checkpoint.name}"
             )
             engine = open_engine()
-            manifest.engine = manifest.engine | engine.description
-            manifest.checkpoint = msgspec.structs.replace(
-                manifest.checkpoint, parameters=engine.parameters
-            )
-            watch.lap("load")
+            ledger.lap("load")
+            before = manifest.usage
             try:
                 todo = agenda(
                     tasks, engine, cache, journal.done, retry_failed=settings.retry_failed
                 )
-                watch.lap("plan")
+                ledger.lap("plan")
+                _wait(engine, todo, manifest)
+                ledger.lap("load")
                 display.plan(outlook(manifest, tasks, todo))
-                carry_out(todo, engine, cache, journal, display)
+                manifest.first_forward = ledger.elapsed()
+                try:
+                    carry_out(todo, engine, cache, journal, display, ledger)
+                finally:
+                    manifest.engine = manifest.engine | engine.description
             finally:
                 display.end()
+                manifest.usage = _sum(before, engine.usage)
+                _account(manifest, ledger, engine.work)
                 engine.close()
-            watch.lap("answer")
         except BaseException as fault:
             stopped = isinstance(fault, (KeyboardInterrupt, GeneratorExit))
             manifest.status = "interrupted" if stopped else "failed"
@@ -156,23 +169,45 @@ def evaluate(
             manifest.warnings = (f"stopped: {reason}",)
             journal.write_manifest()
             raise
-        manifest.counts = {"asked": todo.to_ask, "from_cache": len(todo.cached)}
-        manifest.seconds = watch.seconds
+        manifest.counts = {"asked": todo.to_ask, "from_cache": todo.from_cache}
         manifest.finished = _now()
         finish(Run(folder, manifest))
         return Run(folder, manifest)
 
 
+def _wait(engine: Engine, todo: Agenda, manifest: RunManifest) -> None:
+    """Wait for the weights, as far as anything needs them, and write down what they are."""
+    if todo.to_ask:
+        engine.ready()
+    manifest.engine = manifest.engine | engine.description
+    manifest.checkpoint = msgspec.structs.replace(manifest.checkpoint, parameters=engine.parameters)
+
+
+def _account(manifest: RunManifest, ledger: Ledger, work: Work) -> None:
+    """Add what this start took to what earlier ones did."""
+    earlier, taken = manifest.seconds, ledger.phases(work)
+    manifest.seconds = {
+        phase: round(earlier.get(phase, 0.0) + taken.get(phase, 0.0), 3)
+        for phase in [*taken, *(earlier.keys() - taken.keys())]
+    }
+    manifest.cost = ledger.cost(work).after(manifest.cost, manifest.seconds)
+
+
+def _sum(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {name: round(one.get(name, 0) + other.get(name, 0), 6) for name in one | other}
+
+
 def finish(run: Run) -> None:
     """Sum a run's records up and write the results into its manifest."""
     manifest = run.manifest
+    shorten = Shortener()
     by_task: dict[str, list[Record]] = {part.name: [] for part in manifest.tasks}
     for record in run.records():
         if record.task not in by_task:
             raise RunDamaged(
                 f"a record of a task it does not have: {record.task!r}", where=str(run.path)
             )
-        by_task[record.task].append(record)
+        by_task[record.task].append(shorten(record))
     for part in manifest.tasks:
         if len(by_task[part.name]) != part.samples:
             raise RunIncomplete(
@@ -198,18 +233,15 @@ def _engine_answered_nothing(manifest: RunManifest) -> bool:
 
 def outlook(manifest: RunManifest, tasks: Sequence[PlannedTask], todo: Agenda) -> Outlook:
     """The plan as it is shown before anything is computed."""
-    lines = []
-    for planned in tasks:
-        mine = [job for job in todo.jobs if job.planned is planned]
-        tokens = [len(job.prepared.prompt) for job in mine if job.prepared.prompt]
-        lines.append(
-            TaskOutlook(
-                part=planned.part,
-                waiting=len(mine),
-                cached=sum(job.prepared.key in todo.cached for job in mine),
-                prompt_tokens=round(sum(tokens) / len(tokens)) if tokens else 0,
-            )
+    lines = [
+        TaskOutlook(
+            part=planned.part,
+            waiting=found.waiting,
+            cached=found.cached,
+            prompt_tokens=round(found.prompt_tokens / found.prompts) if found.prompts else 0,
         )
+        for planned, found in zip(tasks, todo.by_task, strict=True)
+    ]
     return Outlook(
         run_id=manifest.run_id,
         checkpoint=manifest.checkpoint.name,
@@ -235,10 +267,10 @@ def _notes(tasks: Sequence[PlannedTask], todo: Agenda) -> list[str]:
             notes.append(f"{part.name}: the data is not the published set; its checksums differ")
         if part.data.bad_rows:
             notes.append(f"{part.name}: {len(part.data.bad_rows)} bad rows left out")
-    cut = sum(job.prepared.truncated > 0 for job in todo.jobs)
+    cut = sum(found.cut for found in todo.by_task)
     if cut:
         notes.append(f"{cut} prompts are cut on the left to fit the context")
-    failed = sum(job.prepared.failure is not None for job in todo.jobs)
+    failed = sum(found.unaskable for found in todo.by_task)
     if failed:
         notes.append(f"{failed} samples cannot be asked and will be error records")
     return notes

@@ -16,10 +16,9 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from evalsuite.cache import home
 from evalsuite.data import DataFolder
 from evalsuite.errors import BadOption, DataMissing, UnknownName
-from evalsuite.files import write_atomically, writing
+from evalsuite.files import home, write_atomically, writing
 from evalsuite.task import Task, TaskMeta
 
 NOTE = "source.json"

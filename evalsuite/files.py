@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a second process never leaves half of one."""
+"""Where files belong, and writing them so that a crash, a full disk or a second process never leaves half of one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalsuite.errors import CannotWrite
+
+
+def home() -> Path:
+    """Where caches and fetched data live: ``$EVALSUITE_HOME`` or ``~/.cache/evalsuite``."""
+    return Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

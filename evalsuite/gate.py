@@ -24,6 +24,9 @@ from evalsuite.stats.paired import Difference
 
 Outcome = Literal["pass", "regression", "inconclusive", "incomplete", "failed"]
 
+Settled = Literal["pass", "regression", "inconclusive"]
+"""What an interval says of a margin."""
+
 EXIT_CODES: dict[Outcome, int] = {
     "pass": 0,
     "regression": 1,
@@ -53,7 +56,7 @@ class Margin(msgspec.Struct, frozen=True):
         """The margin in the metric's own unit, not negative."""
         if self.relative:
             return self.value * abs(baseline)
-        return self.value / 100 if metric.unit == "percent" else self.value
+        return self.value / metric.scale
 
 
 class TaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +145,19 @@ def gate(
     return Verdict(outcome=outcome, tasks=verdicts, reason=reason)
 
 
+def settle(gain: float, low: float, high: float, margin: float) -> Settled:
+    """Whether a loss of the margin is ruled out, found, or neither; all in one unit.
+
+    Args:
+        gain: positive is better; ``low`` and ``high`` are its limits, nan where there are none.
+    """
+    if low >= -margin - _ROUNDING:
+        return "pass"
+    if gain <= -margin + _ROUNDING and high < 0:
+        return "regression"
+    return "inconclusive"
+
+
 def _same_checkpoint(comparison: Comparison) -> bool:
     one, two = comparison.baseline.checkpoint, comparison.candidate.checkpoint
     return (one.fingerprint, one.chat_template) == (two.fingerprint, two.chat_template)
@@ -181,12 +197,11 @@ def _judge(
     elif same and found.better == found.worse == 0 and gain == 0:
         outcome = "pass"
         reason = f"the same checkpoint, and no score of {found.n:,} samples changed"
-    elif low >= -margin - _ROUNDING:
-        outcome, reason = "pass", f"{span}: a loss beyond {shown.size(margin)} is ruled out"
-    elif gain <= -margin + _ROUNDING and high < 0:
-        outcome, reason = "regression", f"{span}: a loss of {shown.size(margin)} or more"
+    elif (outcome := settle(gain, low, high, margin)) == "pass":
+        reason = f"{span}: a loss beyond {shown.size(margin)} is ruled out"
+    elif outcome == "regression":
+        reason = f"{span}: a loss of {shown.size(margin)} or more"
     else:
-        outcome = "inconclusive"
         needed = samples_needed(found.samples, high - low, margin, found.level)
         advice = f"; about {needed:,} samples would settle it" if needed else ""
         reason = f"{span}: {_why(found, low, high)}{advice}"
@@ -236,7 +251,7 @@ class _Shown:
     """Numbers in points as tables show them."""
 
     def __init__(self, metric: Metric) -> None:
-        self.scale = 100 if metric.unit == "percent" else 1
+        self.scale = metric.scale
 
     def __call__(self, value: float) -> str:
         return "?" if math.isnan(value) else f"{value * self.scale:+.2f}"

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from evalsuite.definition import check_keys, converted, read_yaml, refuse
 from evalsuite.errors import BadDefinition, DataMissing, nearest
 from evalsuite.files import write_atomically
+from evalsuite.measurements import find_benches
 from evalsuite.report.collect import collect
 from evalsuite.report.html import render
 from evalsuite.report.words import LANGUAGES
@@ -60,37 +62,20 @@ def read_definition(file: Path) -> Definition:
         DataMissing: no such file.
         BadDefinition: not YAML, or keys that are unknown, missing or of the wrong kind.
     """
-    import yaml
-
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        reason = (fault.strerror or str(fault)).lower()
-        raise DataMissing(f"cannot read the definition: {reason}", where=str(file)) from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as fault:
-        mark = getattr(fault, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(fault, "problem", None) or type(fault).__name__
-        raise BadDefinition(f"not YAML: {problem}", where=f"{file}{line}") from None
-    return parse_definition(raw, str(file))
+    return parse_definition(read_yaml(file), str(file))
 
 
 def parse_definition(raw: Any, where: str) -> Definition:
     """Check a definition that is already decoded; raises :class:`BadDefinition`."""
-    if not isinstance(raw, dict):
-        raise BadDefinition("not a mapping of keys", where=where, hint="start it with `title:`")
-    _known_keys(raw, Definition, where)
+    check_keys(raw, Definition, where)
     entries = raw.get("tasks")
     if not isinstance(entries, list) or not entries:
         raise BadDefinition("tasks is not a list of tasks", where=where, hint="- task: cmmlu")
     for number, entry in enumerate(entries, 1):
         if isinstance(entry, dict):
-            _known_keys(entry, Entry, f"{where}, task {number}")
+            check_keys(entry, Entry, f"{where}, task {number}")
     tasks = [{"task": entry} if isinstance(entry, str) else entry for entry in entries]
-    try:
-        definition = msgspec.convert(raw | {"tasks": tasks}, Definition)
-    except msgspec.ValidationError as fault:
-        raise BadDefinition(str(fault), where=where) from None
+    definition = converted(raw | {"tasks": tasks}, Definition, where)
     _check_names(definition, where)
     return definition
 
@@ -137,10 +122,16 @@ def build_leaderboard(definition: Definition, runs: Sequence[Run], out: Path) ->
         runs,
         baseline=definition.baseline,
         sort=definition.sort,
+        benches=[b for folder in _parents(runs) for b in find_benches(folder)],
     )
     page = out / PAGE
     write_atomically(page, render(board))
     return page
+
+
+def _parents(runs: Sequence[Run]) -> list[Path]:
+    """Where bench records lie: beside the runs."""
+    return sorted({run.path.parent for run in runs})
 
 
 def absent_tasks(definition: Definition, runs: Sequence[Run]) -> list[str]:
@@ -165,18 +156,12 @@ def missing_baseline(definition: Definition, runs: Sequence[Run]) -> str:
     return f"the baseline {definition.baseline!r} is not among the runs, so no differences{hint}"
 
 
-def _known_keys(raw: dict[Any, Any], kind: type[msgspec.Struct], where: str) -> None:
-    for key in raw:
-        if key not in kind.__struct_fields__:
-            _unknown("key", str(key), list(kind.__struct_fields__), where)
-
-
 def _check_names(definition: Definition, where: str) -> None:
     if definition.language not in LANGUAGES:
-        _unknown("language", definition.language, list(LANGUAGES), where)
+        refuse("language", definition.language, tuple(LANGUAGES), where)
     names = [entry.task for entry in definition.tasks]
     if definition.sort and definition.sort not in names:
-        _unknown("task to sort by", definition.sort, names, where)
+        refuse("task to sort by", definition.sort, names, where)
 
 
 def _check_metrics(definition: Definition, runs: Sequence[Run]) -> None:
@@ -185,10 +170,4 @@ def _check_metrics(definition: Definition, runs: Sequence[Run]) -> None:
         parts = [part for m in manifests for part in m.tasks if part.name == entry.task]
         metrics = [metric.name for part in parts for metric in part.metrics]
         if entry.metric and metrics and entry.metric not in metrics:
-            _unknown(f"metric of {entry.task}", entry.metric, metrics, definition.title)
-
-
-def _unknown(noun: str, name: str, known: Sequence[str], where: str) -> NoReturn:
-    near = nearest(name, known)
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(dict.fromkeys(known))}"
-    raise BadDefinition(f"no {noun} {name!r}", where=where, hint=hint)
+            refuse(f"metric of {entry.task}", entry.metric, metrics, definition.title)

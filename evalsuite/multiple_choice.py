@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import msgspec
 from evalsuite.data import DataFolder
 from evalsuite.errors import UnknownName
 from evalsuite.metrics.choice import LETTERS, extract_letter
+from evalsuite.metrics.metric import Metric
 from evalsuite.request import (
     Choose,
     Chosen,
@@ -21,7 +23,7 @@ from evalsuite.request import (
     Sampling,
     Truncate,
 )
-from evalsuite.task import Outcome, Sample, Task
+from evalsuite.task import Outcome, Sample, Task, Variant
 
 
 class Wording(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,18 +68,29 @@ class MultipleChoice(Task):
     """
 
     wordings: ClassVar[Mapping[str, Wording]]
+    _latest: tuple[tuple[Sample, ...], object, str] = (), None, ""
 
     def request(self, sample: Sample, shots: Sequence[Sample], variant: str) -> Request:
         wording = self.wordings[variant]
         prompt = Prompt(
             text=wording.ask(sample),
-            prefix=wording.prefix(sample, shots),
+            prefix=self._prefix(wording, sample, shots),
             plain=wording.sampling is None,
             truncate=wording.truncate,
         )
         if wording.sampling is not None:
             return Generate(prompt, wording.sampling)
         return Choose(prompt, tuple(wording.delimiter + letter for letter in letters_of(sample)))
+
+    def _prefix(self, wording: Wording, sample: Sample, shots: Sequence[Sample]) -> str:
+        """The last prefix again, where it is for the same examples: neighbours mostly share it."""
+        subject = sample.fields.get("subject", "")
+        known, by, prefix = self._latest
+        same = len(known) == len(shots) and all(map(operator.is_, known, shots))
+        if not same or by != (wording, subject):
+            prefix = wording.prefix(sample, shots)
+            self._latest = tuple(shots), (wording, subject), prefix
+        return prefix
 
     def score(self, sample: Sample, response: Response) -> Outcome:
         letter = _letter(response, letters_of(sample))
@@ -97,6 +110,8 @@ class Subject(msgspec.Struct, frozen=True):
 class SubjectExam(MultipleChoice):
     """Multiple choice with one CSV file a subject and four options: CMMLU, C-Eval and their like.
 
+    Each is asked as its authors do, as lm-eval does, and by letting the model write.
+
     Attributes:
         subjects: the subject's name in file names → the subject.
         questions, solved: files of questions and of examples, ``{subject}`` for the subject.
@@ -107,6 +122,20 @@ class SubjectExam(MultipleChoice):
     questions: ClassVar[str]
     solved: ClassVar[str]
     columns: ClassVar[tuple[str, str, str, str, str, str]]
+    variants = (
+        Variant("official", "the authors' prompt; mean over subjects", num_fewshot=5),
+        Variant(
+            "lm-eval",
+            "lm-eval's prompt and choices; mean over questions",
+            num_fewshot=5,
+            main_metric="accuracy_micro",
+        ),
+        Variant("generate", "the model writes its answer and the letter is read out of it"),
+    )
+    metrics = (
+        Metric("accuracy", macro_over="subject"),
+        Metric("accuracy_micro", statistic="accuracy"),
+    )
 
     def samples(self, data: DataFolder) -> Iterator[Sample]:
         data.first(self.questions.format(subject="*"))

@@ -6,18 +6,19 @@ Nothing here needs a checkpoint: the same plan serves every model, so their answ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 
 from evalsuite.data import DataFolder
 from evalsuite.decoding import Decoding
 from evalsuite.errors import BadOption, BadTask, DataMissing, EvalsuiteError, UnknownName
-from evalsuite.record import DataPart, TaskPart, digest
+from evalsuite.record import DataPart, TaskPart, digest, digest_all
 from evalsuite.registry import load_task
 from evalsuite.request import Generate, Request
+from evalsuite.shelf import IN_MEMORY, Shelf
 from evalsuite.task import DataSource, Sample, Task, Variant
 
 
@@ -47,13 +48,42 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
         return self.label.partition("/")[2]
 
 
+Asker = Callable[[Sample], Request]
+"""From a sample to its request, after its few-shot examples."""
+
+
+class Requests(Sequence[Request]):
+    """The request of each sample, made anew whenever it is read: many would not fit in memory."""
+
+    def __init__(self, samples: Sequence[Sample], ask: Asker) -> None:
+        self._samples = samples
+        self._ask = ask
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        if isinstance(index, slice):
+            return [self._ask(sample) for sample in self._samples[index]]
+        return self._ask(self._samples[index])
+
+
 class PlannedTask(msgspec.Struct, frozen=True):
-    """A task ready to run: its samples, the request of each, and what goes into ``run.json``."""
+    """A task ready to run: its samples, the request of each, and what goes into ``run.json``.
+
+    Attributes:
+        requests_sha256: checksum of all requests, in order.
+    """
 
     task: Task
     part: TaskPart
-    samples: list[Sample]
-    requests: list[Request]
+    samples: Sequence[Sample]
+    requests: Sequence[Request]
+    requests_sha256: str
 
 
 def plan_task(
@@ -110,7 +140,9 @@ def _planned(
     data = open_data(task, choice.data, skip_bad_rows=skip_bad_rows)
     samples = read_samples(task, data, choice)
     chosen = stratified(samples, limit, seed=seed, label=choice.label)
-    requests = build_requests(task, data, chosen, variant, shots, seed=seed, sampling=sampling)
+    ask = asker(task, data, variant, shots, seed=seed, sampling=sampling)
+    made = Shelf(map(ask, chosen)) if len(chosen) <= IN_MEMORY else Requests(chosen, ask)
+    sha256 = digest_all(made)
     part = TaskPart(
         name=choice.label,
         title=task.meta.title,
@@ -130,7 +162,7 @@ def _planned(
         domain=task.meta.domain,
         sampling=str(sampling),
     )
-    return PlannedTask(task, part, chosen, requests)
+    return PlannedTask(task, part, chosen, made, sha256)
 
 
 def open_data(task: Task, path: Path | None, *, skip_bad_rows: bool = False) -> DataFolder:
@@ -139,9 +171,9 @@ def open_data(task: Task, path: Path | None, *, skip_bad_rows: bool = False) -> 
     return DataFolder(folder, layout=task.meta.source.layout, skip_bad_rows=skip_bad_rows)
 
 
-def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sample]:
+def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> Sequence[Sample]:
     """All samples of the data, or of the subset asked for; at least one, with unique ids."""
-    samples = [_sound(sample, choice) for sample in task.samples(data)]
+    samples = Shelf(_sound(sample, choice) for sample in task.samples(data))
     if not samples:
         raise DataMissing(
             "no samples in the data", where=str(data.path), hint=f"expected {data.layout}"
@@ -156,7 +188,7 @@ def read_samples(task: Task, data: DataFolder, choice: TaskChoice) -> list[Sampl
     values = sorted({value for sample in samples for value in sample.tags.values()})
     if choice.subset not in values:
         raise UnknownName("subset", choice.subset, values, where=f"task {choice.name}")
-    return [sample for sample in samples if choice.subset in sample.tags.values()]
+    return Shelf(sample for sample in samples if choice.subset in sample.tags.values())
 
 
 def _sound(sample: Sample, choice: TaskChoice) -> Sample:
@@ -174,7 +206,7 @@ def _sound(sample: Sample, choice: TaskChoice) -> Sample:
 
 def stratified(
     samples: Sequence[Sample], limit: int | None, *, seed: int, label: str
-) -> list[Sample]:
+) -> Sequence[Sample]:
     """A seeded subset of ``limit`` samples that keeps the proportions of all tags.
 
     Systematic sampling with a random start: samples are lined up by their tags, in seeded order
@@ -183,17 +215,18 @@ def stratified(
     seed and the label only, not on the order of the data; it comes back in the data's order.
     """
     if limit is None or limit >= len(samples):
-        return list(samples)
+        return samples
     if limit < 1:
         raise BadOption(f"a limit of {limit}", where="--limit", hint="give 1 or more")
 
     def lot(text: str) -> bytes:
         return hashlib.sha256(f"{seed}|{label}|{text}".encode("utf-8", "surrogatepass")).digest()
 
-    lined_up = sorted(samples, key=lambda s: (sorted(s.tags.items()), lot(s.id)))
+    keys = [(sorted(s.tags.items()), lot(s.id)) for s in samples]
+    lined_up = sorted(range(len(samples)), key=keys.__getitem__)
     start = int.from_bytes(lot("start")[:7], "big") / 2**56
-    wanted = {lined_up[int((start + n) * len(samples) / limit)].id for n in range(limit)}
-    return [sample for sample in samples if sample.id in wanted]
+    wanted = {lined_up[int((start + n) * len(samples) / limit)] for n in range(limit)}
+    return Shelf(samples[at] for at in sorted(wanted))
 
 
 def build_requests(
@@ -207,17 +240,31 @@ def build_requests(
     sampling: Decoding | None = None,
 ) -> list[Request]:
     """The request of each sample, after its few-shot examples."""
+    return list(map(asker(task, data, variant, num_fewshot, seed=seed, sampling=sampling), samples))
+
+
+def asker(
+    task: Task,
+    data: DataFolder,
+    variant: Variant,
+    num_fewshot: int,
+    *,
+    seed: int = 0,
+    sampling: Decoding | None = None,
+) -> Asker:
+    """What makes a sample's request; the pool of examples is read once."""
     decoding = sampling or Decoding()
     pool = list(task.examples(data)) if num_fewshot else []
     by_group: dict[str, list[Sample]] = {}
     for example in pool:
         by_group.setdefault(task.example_group(example), []).append(example)
-    requests = []
-    for sample in samples:
+
+    def ask(sample: Sample) -> Request:
         shots = _shots(task, by_group, sample, num_fewshot)
         request = decoding.apply(task.request(sample, shots, variant.name))
-        requests.append(_seeded(request, seed, sample.id))
-    return requests
+        return _seeded(request, seed, sample.id)
+
+    return ask
 
 
 def _shots(

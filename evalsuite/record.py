@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -130,7 +131,11 @@ class TaskPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointPart(msgspec.Struct, frozen=True, kw_only=True):
-    """The checkpoint of a run. ``fingerprint`` hashes all that can change an answer."""
+    """The checkpoint of a run. ``fingerprint`` hashes all that can change an answer.
+
+    Attributes:
+        choices: how multiple choice was answered, where it was not by log-likelihood: ``written``.
+    """
 
     name: str
     source: str
@@ -142,6 +147,60 @@ class CheckpointPart(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     parameters: int | None = None
     chat_template: str = "none"
+    choices: str = ""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's answers took, over all its starts but those that were killed outright.
+
+    Attributes:
+        asked_tokens: tokens of all answered samples, each computed by itself: nothing shared or
+            cached, the prompt once for all choices of one token and again for each longer one.
+        prefill_tokens, decode_tokens: what went through the model, padding included; None where the
+            engine cannot know.
+        prefill_per_second, decode_per_second: these tokens by their phase's time.
+        asked_per_second: tokens asked by the time of all phases but loading.
+        peak_bytes: the most memory that the process held.
+        device_peak_bytes: likewise of a GPU, as its allocator says.
+    """
+
+    asked_tokens: int = 0
+    prefill_tokens: int | None = None
+    decode_tokens: int | None = None
+    prefill_per_second: float | None = None
+    decode_per_second: float | None = None
+    asked_per_second: float | None = None
+    peak_bytes: int | None = None
+    device_peak_bytes: int | None = None
+
+    def after(self, earlier: Cost, seconds: dict[str, float]) -> Cost:
+        """Together with earlier starts, which took ``seconds`` by phase with this one."""
+        prefill = _sum(self.prefill_tokens, earlier.prefill_tokens)
+        decode = _sum(self.decode_tokens, earlier.decode_tokens)
+        asked = self.asked_tokens + earlier.asked_tokens
+        answering = sum(taken for phase, taken in seconds.items() if phase not in ("start", "load"))
+        return Cost(
+            asked_tokens=asked,
+            prefill_tokens=prefill,
+            decode_tokens=decode,
+            prefill_per_second=_rate(prefill, seconds.get("prefill")),
+            decode_per_second=_rate(decode, seconds.get("decode")),
+            asked_per_second=_rate(asked, answering),
+            peak_bytes=_most(self.peak_bytes, earlier.peak_bytes),
+            device_peak_bytes=_most(self.device_peak_bytes, earlier.device_peak_bytes),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else max(one or 0, other or 0)
+
+
+def _rate(tokens: int | None, seconds: float | None) -> float | None:
+    return round(tokens / seconds, 1) if tokens and seconds else None
 
 
 class RunManifest(msgspec.Struct, kw_only=True):
@@ -151,7 +210,13 @@ class RunManifest(msgspec.Struct, kw_only=True):
         signature: what must be equal for two runs' scores to mean the same, except the checkpoint.
         engine: name, version, dtype and whatever else changes numbers.
         command: the arguments of ``evalsuite run``, to repeat or resume it.
+        usage: requests, tokens and money of a server, over all starts.
         results: task → result, written when the run ends or is scored again.
+        first_forward: seconds from when the latest start began (the process's own beginning, or the
+            end of the run before it) until the engine was first asked: ``wall`` and ``cpu``.
+        seconds: start (all before loading), load (what of it planning did not hide, see
+            :class:`evalsuite.ledger.Ledger`), plan, prefill, decode (or answer, where the engine cannot
+            tell the two apart) and score → wall time, over all starts but those that were killed outright.
     """
 
     run_id: str
@@ -169,7 +234,10 @@ class RunManifest(msgspec.Struct, kw_only=True):
     environment: dict[str, str] = {}
     results: dict[str, TaskResult] = {}
     seconds: dict[str, float] = {}
+    first_forward: dict[str, float] = {}
     counts: dict[str, int] = {}
+    cost: Cost = Cost()
+    usage: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     schema: int = SCHEMA
 
@@ -187,6 +255,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     samples: str
     seed: int
     sampling: str = ""
+    choices: str = ""
 
     def __str__(self) -> str:
         """One line in sacrebleu's manner: ``task:cmmlu|v:1|variant:official|…``."""
@@ -200,8 +269,18 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             f"samples:{self.samples[:12]}",
             f"seed:{self.seed}",
             *([f"sampling:{self.sampling}"] if self.sampling else []),
+            *([f"choices:{self.choices}"] if self.choices else []),
         ]
         return "|".join(parts)
+
+
+def digest_all(values: Iterable[Any]) -> str:
+    """:func:`digest` of the list of these values, of which only one is in memory at a time."""
+    whole = hashlib.sha256(b"[")
+    for number, value in enumerate(values):
+        whole.update(b"," * (number > 0) + lines.encode(value, sort=True))
+    whole.update(b"]")
+    return whole.hexdigest()
 
 
 def digest(value: Any) -> str:

@@ -7,15 +7,17 @@ for the rest, and scores and writes down every answer at once.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
+from evalsuite.agenda import WINDOW, Agenda, Job, key_number
 from evalsuite.cache import AnswerCache
 from evalsuite.engines.base import Engine, Prepared
 from evalsuite.errors import EngineFailed, EvalsuiteError
+from evalsuite.ledger import Ledger
 from evalsuite.metrics.metric import Metric
 from evalsuite.plan import PlannedTask
 from evalsuite.record import Record, digest
@@ -25,31 +27,8 @@ from evalsuite.task import Outcome, Sample
 
 PREFIX_KEY_LENGTH = 12
 
-
-class Job(msgspec.Struct, frozen=True):
-    """One sample that still has no record: where it belongs and how it is asked."""
-
-    planned: PlannedTask
-    sample: Sample
-    prepared: Prepared
-
-
-class Agenda(msgspec.Struct, frozen=True):
-    """What a run still has to do.
-
-    Attributes:
-        jobs: samples without a record, in the plan's order.
-        recorded: samples that an earlier start already wrote down.
-        cached: content keys whose answers an earlier run knows.
-        to_ask: distinct requests that the engine must answer.
-        prompt_tokens: tokens of those requests' prompts.
-    """
-
-    jobs: list[Job]
-    recorded: int
-    cached: dict[str, Response]
-    to_ask: int
-    prompt_tokens: int
+_TOGETHER = 256
+"""Answers that go into the cache at once; a kill loses them there, but not from the journal."""
 
 
 class Listener(Protocol):
@@ -59,75 +38,96 @@ class Listener(Protocol):
         """A sample was finished."""
 
 
+@lru_cache(maxsize=64)
 def prefix_key(prefix: str) -> str:
     """The key of a shared prompt prefix in ``prefixes.json``; empty for no prefix."""
     return digest(prefix.encode("utf-8", "surrogatepass"))[:PREFIX_KEY_LENGTH] if prefix else ""
 
 
-def agenda(
-    tasks: Sequence[PlannedTask],
+def carry_out(
+    agenda: Agenda,
     engine: Engine,
     cache: AnswerCache,
-    done: dict[tuple[str, str], bool],
-    *,
-    retry_failed: bool = False,
-) -> Agenda:
-    """Prepare every request and find out which still need the engine.
-
-    Args:
-        done: (task, sample) → whether its record holds an error, from the journal.
-        retry_failed: ask samples again whose record holds an error.
-    """
-    names = [f"{t.task.meta.name}/{s.id}" for t in tasks for s in t.samples]
-    requests = [request for t in tasks for request in t.requests]
-    prepared = iter(engine.prepare(names, requests))
-    jobs: list[Job] = []
-    recorded = 0
-    for planned in tasks:
-        for sample in planned.samples:
-            ready = next(prepared)
-            failed = done.get((planned.part.name, sample.id))
-            if failed is None or (failed and retry_failed):
-                jobs.append(Job(planned, sample, ready))
-            else:
-                recorded += 1
-    keys = {job.prepared.key: job.prepared for job in jobs if job.prepared.failure is None}
-    cached = cache.get(keys)
-    asked = [ready for key, ready in keys.items() if key not in cached]
-    tokens = sum(len(ready.prompt) for ready in asked)
-    return Agenda(jobs, recorded, cached, len(asked), tokens)
-
-
-def carry_out(
-    agenda: Agenda, engine: Engine, cache: AnswerCache, journal: Journal, listener: Listener
+    journal: Journal,
+    listener: Listener,
+    ledger: Ledger,
 ) -> None:
-    """Answer, score and append until nothing is left.
+    """Answer, score and append until nothing is left; the ledger is told of time and tokens.
 
     Raises:
         EngineFailed: the engine broke; what was finished is in the journal.
         KeyboardInterrupt: the user stopped it; likewise.
     """
-    journal.write_prefixes(_prefixes(agenda.jobs))
-    waiting: dict[str, list[Job]] = {}
-    ready: list[Prepared] = []
-    for job in agenda.jobs:
-        key = job.prepared.key
-        if job.prepared.failure is not None:
-            _finish([job], job.prepared.failure, journal, listener)
-        elif key in agenda.cached:
-            _finish([job], agenda.cached[key], journal, listener, cached=True)
-        else:
-            if key not in waiting:
-                ready.append(job.prepared)
-            waiting.setdefault(key, []).append(job)
-    for key, answer in _answers(engine, ready):
-        if not isinstance(answer, Failure):
-            cache.put({key: answer})
-        _finish(waiting.pop(key), answer, journal, listener)
+    shared: dict[str, Response | Failure] = {}
+    for start in range(0, len(agenda.jobs), WINDOW):
+        window = slice(start, start + WINDOW)
+        _answer_window(agenda, window, shared, engine, cache, journal, listener, ledger)
+
+
+def _answer_window(
+    agenda: Agenda,
+    window: slice,
+    shared: dict[str, Response | Failure],
+    engine: Engine,
+    cache: AnswerCache,
+    journal: Journal,
+    listener: Listener,
+    ledger: Ledger,
+) -> None:
+    """Carry some of the jobs out; nothing of them stays in memory.
+
+    Args:
+        shared: answers to earlier windows that this one may ask for again; it grows.
+    """
+    jobs = agenda.jobs[window]
+    journal.write_prefixes(_prefixes(jobs))
+    waiting = _without_engine(jobs, shared, cache, journal, listener, ledger)
+    ready = [alike[0].prepared for alike in waiting.values()]
+    fresh: dict[str, Response] = {}
+    ledger.lap("score")
+    try:
+        for key, answer in _answers(engine, ready):
+            ledger.lap("answer")
+            if not isinstance(answer, Failure):
+                fresh[key] = answer
+            if key_number(key) in agenda.repeated:
+                shared[key] = answer
+            _finish(waiting.pop(key), answer, journal, listener, ledger)
+            if len(fresh) >= _TOGETHER:
+                cache.put(fresh)
+                fresh = {}
+            ledger.lap("score")
+    finally:
+        ledger.lap("answer")
+        cache.put(fresh)
     if waiting:
         raise EngineFailed(
             f"{len(waiting)} requests were never answered", where=f"engine {engine.name}"
         )
+
+
+def _without_engine(
+    jobs: Sequence[Job],
+    shared: dict[str, Response | Failure],
+    cache: AnswerCache,
+    journal: Journal,
+    listener: Listener,
+    ledger: Ledger,
+) -> dict[str, list[Job]]:
+    """Finish the jobs that need no engine; the others, by their keys."""
+    cached = cache.get({job.prepared.key for job in jobs if job.prepared.failure is None})
+    waiting: dict[str, list[Job]] = {}
+    for job in jobs:
+        key = job.prepared.key
+        if job.prepared.failure is not None:
+            _finish([job], job.prepared.failure, journal, listener, ledger)
+        elif key in shared:
+            _finish([job], shared[key], journal, listener, ledger)
+        elif key in cached:
+            _finish([job], cached[key], journal, listener, ledger, cached=True)
+        else:
+            waiting.setdefault(key, []).append(job)
+    return waiting
 
 
 def _answers(engine: Engine, ready: list[Prepared]) -> Iterator[tuple[str, Response | Failure]]:
@@ -163,12 +163,14 @@ def _finish(
     answer: Response | Failure,
     journal: Journal,
     listener: Listener,
+    ledger: Ledger,
     *,
     cached: bool = False,
 ) -> None:
     records = [_record(job, answer, cached=cached) for job in jobs]
     journal.append(records)
-    for record in records:
+    for job, record in zip(jobs, records, strict=True):
+        ledger.finish(job.prepared, answer)
         listener.record(record)
 
 
@@ -218,17 +220,3 @@ def _checked(outcome: Outcome, metrics: Sequence[Metric]) -> Outcome:
 def _prefixes(jobs: Sequence[Job]) -> dict[str, str]:
     prompts: list[Prompt] = [job.prepared.request.prompt for job in jobs]
     return {prefix_key(p.prefix): p.prefix for p in prompts if p.prefix}
-
-
-class Stopwatch:
-    """Seconds by phase, for ``run.json``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._mark = time.monotonic()
-
-    def lap(self, phase: str) -> None:
-        """Add the time since the last lap to a phase."""
-        now = time.monotonic()
-        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._mark, 3)
-        self._mark = now

@@ -17,7 +17,9 @@ import fcntl
 import math
 import os
 import time
+from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +108,8 @@ def find_runs(out: Path, damaged: list[str] | None = None) -> list[Run]:
     runs = []
     for file in sorted(out.glob(f"*/{MANIFEST}")):
         try:
+            if not file.is_file():
+                raise RunDamaged("not a file", where=str(file))
             runs.append(open_run(file))
         except RunDamaged as fault:
             if damaged is not None:
@@ -126,17 +130,18 @@ def read_manifest(file: Path) -> RunManifest:
             where=str(file),
             hint="update evalsuite",
         )
-    raw["results"] = _null_to_nan(raw.get("results", {}))
     try:
+        raw["results"] = _null_to_nan(raw.get("results", {}))
         return msgspec.convert(raw, RunManifest)
-    except msgspec.ValidationError as fault:
+    except (msgspec.ValidationError, RecursionError) as fault:
         raise RunDamaged(f"not a manifest: {fault}", where=str(file)) from None
 
 
 class Journal:
     """The one writer of a run.
 
-    Use as a context manager. ``done`` maps (task, sample) to whether the record holds an error.
+    Use as a context manager. ``done`` maps (task, sample) to whether the record holds an error, for
+    the records that were there when it was opened.
 
     Raises:
         RunLocked: another process is writing this run.
@@ -163,7 +168,10 @@ class Journal:
         self._synced = time.monotonic()
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write records, whole lines in one call; on failure nothing of them is left behind."""
+        """Write records, whole lines in one call; on failure nothing of them is left behind.
+
+        An interrupt that comes when all is written takes nothing back.
+        """
         block = b"".join(lines.encode(record) + b"\n" for record in records)
         try:
             with writing(self.folder / RECORDS):
@@ -173,13 +181,13 @@ class Journal:
                 if time.monotonic() - self._synced > _SYNC_SECONDS:
                     os.fsync(self._stream)
                     self._synced = time.monotonic()
-        except BaseException:
+        except BaseException as fault:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._stream, self._size)
+                whole = os.fstat(self._stream).st_size == self._size + len(block)
+                if isinstance(fault, Exception) or not whole:
+                    os.ftruncate(self._stream, self._size)
             raise
         self._size += len(block)
-        for record in records:
-            self.done[record.task, record.sample] = record.error is not None
 
     def write_prefixes(self, prefixes: dict[str, str]) -> None:
         """Store the shared prompt prefixes, keeping those of an earlier start."""
@@ -217,6 +225,9 @@ class Journal:
             self.manifest.created = known.created
             self.manifest.finished = known.finished
             self.manifest.results = known.results
+            self.manifest.seconds = known.seconds
+            self.manifest.cost = known.cost
+            self.manifest.usage = known.usage
         self.write_manifest()
 
 
@@ -279,15 +290,22 @@ def _whole_lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _superseded(file: Path) -> set[int]:
     """Numbers of the lines whose sample stands again further down."""
+    hashes = array("q", (hash((place.task, place.sample)) for _, place in _places(file)))
+    suspects = {one for one, other in pairwise(sorted(hashes)) if one == other}
     last: dict[tuple[str, str], int] = {}
     superseded: set[int] = set()
-    for number, line in _whole_lines(file):
-        place = _decode(line, _Place, file, number)
-        earlier = last.get((place.task, place.sample))
-        if earlier is not None:
-            superseded.add(earlier)
-        last[place.task, place.sample] = number
+    for number, place in _places(file) if suspects else ():
+        key = place.task, place.sample
+        if hash(key) in suspects:
+            if key in last:
+                superseded.add(last[key])
+            last[key] = number
     return superseded
+
+
+def _places(file: Path) -> Iterator[tuple[int, _Place]]:
+    for number, line in _whole_lines(file):
+        yield number, _decode(line, _Place, file, number)
 
 
 def _cut_torn_line(file: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval, Record, TaskPart, TaskResult
@@ -13,6 +14,12 @@ from evalsuite.stats.interval import estimate
 
 MAX_TAG_VALUES = 200
 """A tag with more values than this names samples rather than groups, and is not broken down."""
+
+
+_MOST = 4096
+"""Different values that are remembered; scores that differ from sample to sample share nothing."""
+
+T = TypeVar("T")
 
 
 def summarise(part: TaskPart, records: Iterable[Record]) -> TaskResult:
@@ -36,6 +43,34 @@ def summarise(part: TaskPart, records: Iterable[Record]) -> TaskResult:
         metrics={metric.name: estimate(metric, scored) for metric in part.metrics},
         by_tag={metric.name: _by_tag(metric, scored) for metric in part.metrics},
     )
+
+
+class Shortener:
+    """Takes from records what their summary does not need, and shares what many of them repeat."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def __call__(self, record: Record) -> Record:
+        """A record with the same summary, in a fraction of the memory."""
+        return Record(
+            task=self._shared(record.task),
+            sample=record.sample,
+            tags=self._shared_dict(record.tags),
+            cluster=record.cluster,
+            response=Generated("", "length") if is_truncated(record) else None,
+            error=record.error,
+            scores=self._shared_dict(record.scores),
+            answer=None if record.answer is None else "",
+        )
+
+    def _shared_dict(self, entries: dict[str, T]) -> dict[str, T]:
+        values = tuple(tuple(v) if isinstance(v, list) else v for v in entries.values())
+        return self._shared(entries, (*entries, *values)) if len(self._known) < _MOST else entries
+
+    def _shared(self, value: T, key: Any = None) -> T:
+        found: T = self._known.setdefault(value if key is None else key, value)
+        return found
 
 
 def is_truncated(record: Record) -> bool:

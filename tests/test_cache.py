@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quiz_factory import AddingEngine, Quiet, by_sample, take, write_sums
 
-from evalsuite.cache import AnswerCache, home
+from evalsuite.cache import AnswerCache
 from evalsuite.request import Chosen, Generated, Scored
 
 text = st.text(
@@ -234,11 +234,3 @@ print(cache.problem)
         assert (output, errors) == ("\n", "")
     expected = [f"{me}-{n}" for me in [*range(6), "all"] for n in range(100)]
     assert opened(file).get(expected) == {key: Generated(key) for key in expected}
-
-
-def test_its_home_is_chosen_by_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("EVALSUITE_HOME", str(tmp_path))
-    assert home() == tmp_path
-    monkeypatch.setenv("EVALSUITE_HOME", "")
-    monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    assert home() == tmp_path / "user" / ".cache" / "evalsuite"

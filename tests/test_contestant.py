@@ -11,7 +11,7 @@ import pytest
 from evalsuite.checkpoint import fingerprint
 from evalsuite.contestant import EngineOptions, find_contestants
 from evalsuite.engines.replay import ReplayEngine
-from evalsuite.errors import BadCheckpoint, BadOption, DataMissing, EngineUnavailable, UnknownName
+from evalsuite.errors import BadCheckpoint, BadOption, DataMissing, UnknownName
 
 AUTO = EngineOptions()
 
@@ -66,7 +66,9 @@ def test_nothing_is_loaded_where_one_of_the_models_is_wrong(checkpoint_path):
     ("options", "fault"),
     [
         (EngineOptions(engine="transformer"), UnknownName),
-        (EngineOptions(engine="vllm"), EngineUnavailable),
+        (EngineOptions(engine="openai"), BadOption),
+        (EngineOptions(engine_options={"block_size": "32"}), BadOption),
+        (EngineOptions(engine="vllm", engine_options={"model": "x"}), BadOption),
         (EngineOptions(dtype="float23"), BadOption),
         (EngineOptions(chat_template="zya"), UnknownName),
     ],

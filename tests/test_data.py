@@ -4,7 +4,9 @@ import csv
 import hashlib
 import io
 import json
+import re
 
+import msgspec
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -177,6 +179,31 @@ def test_a_bad_jsonl_row_is_named_or_skipped_and_counted(folder, line, reason):
     lenient = folder(skip_bad_rows=True, a__jsonl=text)
     assert list(lenient.jsonl("a.jsonl", ("x",))) == [(1, {"x": 1}), (4, {"x": 2})]
     assert [bad.partition(": ")[0] for bad in lenient.bad_rows] == ["a.jsonl:3"]
+
+
+class Row(msgspec.Struct):
+    id: str | int
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"id": 2, "text": 3}', "Expected `str`"),
+        ('{"id": [], "text": "b"}', "Expected `int | str`"),
+        ('{"id": 2}', "no text"),
+        ('{"id": 2, "text": "b", "\\ud800": 1}', "surrogates not allowed"),
+    ],
+)
+def test_rows_are_read_as_structures_and_bad_ones_named(folder, line, reason):
+    text = f'{{"id": 1, "text": "a"}}\n{line}\n{{"id": "z", "text": "c", "more": 0}}\n'
+    required = ("id", "text")
+    with pytest.raises(BadRow, match=re.escape(reason)) as caught:
+        list(folder(a__jsonl=text).structs("a.jsonl", Row, required))
+    assert caught.value.where.endswith("a.jsonl:2")
+    lenient = folder(skip_bad_rows=True, a__jsonl=text)
+    assert list(lenient.structs("a.jsonl", Row, required)) == [(1, Row(1, "a")), (3, Row("z", "c"))]
+    assert len(lenient.bad_rows) == 1
 
 
 def test_lone_surrogate_escapes_can_still_be_journalled(folder):

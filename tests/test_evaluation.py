@@ -268,7 +268,10 @@ def test_the_manifest_says_what_a_run_was_made_of(runs, ordered, roomy_checkpoin
     assert manifest.engine["dtype"] == "float32"
     assert {"python", "torch", "transformers", "platform"} <= manifest.environment.keys()
     assert manifest.counts["asked"] == len({r.key for r in runs["256"].records()})
-    assert set(manifest.seconds) == {"load", "plan", "answer"}
+    seconds, first = manifest.seconds, manifest.first_forward
+    assert set(seconds) == {"start", "load", "plan", "prefill", "decode", "score"}
+    before = sum(seconds[phase] for phase in ("start", "load", "plan"))
+    assert before <= first["wall"] + 0.01 <= sum(seconds.values()) + 0.02
     for part, task in zip(manifest.tasks, ordered, strict=True):
         assert part.sample_ids_sha256 == digest([s.id for s in task.samples])
         assert manifest.results[part.name].samples == len(task.samples)

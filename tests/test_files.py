@@ -11,8 +11,10 @@ import threading
 
 import pytest
 
+from evalsuite.checkpoint.merged import merged_home
 from evalsuite.errors import CannotWrite
-from evalsuite.files import write_atomically, writing
+from evalsuite.fetching import default_folder
+from evalsuite.files import home, write_atomically, writing
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -62,7 +64,9 @@ def test_without_space_the_old_file_stands(tmp_path):
     code = f"""
 import resource, signal
 from pathlib import Path
+from evalsuite.checkpoint.merged import merged_home
 from evalsuite.errors import CannotWrite
+from evalsuite.fetching import default_folder
 from evalsuite.files import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -94,3 +98,15 @@ def test_every_reason_has_its_hint(tmp_path, number, word):
     assert word in caught.value.hint
     assert os.strerror(number).lower() in caught.value.what
     assert caught.value.where == str(tmp_path)
+
+
+def test_the_home_of_all_caches_is_chosen_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("EVALSUITE_HOME", str(tmp_path))
+    assert home() == tmp_path
+    assert (merged_home(), default_folder("quiz")) == (
+        tmp_path / "merged",
+        tmp_path / "data" / "quiz",
+    )
+    monkeypatch.setenv("EVALSUITE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    assert home() == tmp_path / "user" / ".cache" / "evalsuite"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_tokenizer, write_weights
+from checkpoint_factory import write_tokenizer, write_weights
 from runs_factory import make_part, make_record, make_run, on_disk
 
 from evalsuite.chat import BUILTIN

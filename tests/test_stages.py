@@ -11,6 +11,7 @@ from stages_factory import ladder_run, rewards_in_memory, without_card
 
 from evalsuite.errors import BadDefinition, DataMissing, UnknownName
 from evalsuite.metrics.metric import Metric
+from evalsuite.report.stages_words import reason
 from evalsuite.stages import Definition, read_definition, study
 from evalsuite.stages.alarms import find_alarms, pairs_of
 from evalsuite.stages.answers import REWARD, Answers, normalised
@@ -283,6 +284,73 @@ def test_a_fall_is_a_trade_where_another_task_rose():
     assert found.values["gained"] == pytest.approx(50)
 
 
+def fallen(count, per_seed, seed):
+    """``count`` answers, half right before; ``per_seed`` of the right ones are wrong after.
+
+    Each seed loses other questions, so that no question fell under more than one.
+    """
+    after = flat(count)
+    start = (seed - 1) * per_seed
+    after[start : start + per_seed] = [0.0] * per_seed
+    return after
+
+
+def test_a_loss_that_no_seed_shows_alone_is_found_over_all_of_them():
+    """Each of three seeds loses 12 points: too few to be sure of alone, beyond doubt together."""
+    runs = pair(
+        lambda seed: {"maths": flat(200), "open": flat(200)},
+        lambda seed: {"maths": fallen(200, 24, seed), "open": flat(200)},
+        seeds=3,
+    )
+    [found] = alarms(runs, margin=8)
+    change = study(runs).transition("t-ppo", "greedy").change("maths")
+    assert (found.kind, found.rung, found.task) == ("loss", "t-ppo", "maths")
+    assert found.seeds == ("seed 1", "seed 2", "seed 3")
+    assert found.values["over"] == 3
+    assert found.values["fell"] == pytest.approx(12)
+    assert found.values["least"] == pytest.approx(-100 * change.score.high)
+    assert found.values["most"] == pytest.approx(-100 * change.score.low)
+    # 3 seeds × 2 tasks and 2 pooled differences are one family of 8, and this is the smallest.
+    assert found.values["p"] == pytest.approx(8 * change.score.p_value)
+    assert reason(found, "en") == (
+        f"loss: maths fell 12.0 points over 3 seeds together (95% interval"
+        f" {found.values['least']:.1f} … {found.values['most']:.1f}, p < 0.001), more than the"
+        " margin of 8.0"
+    )
+
+
+def test_a_loss_over_seeds_that_may_lie_within_the_margin_is_no_alarm():
+    runs = pair(
+        lambda seed: {"maths": flat(200)},
+        lambda seed: {"maths": fallen(200, 24, seed)},
+        seeds=3,
+    )
+    change = study(runs).transition("t-ppo", "greedy").change("maths")
+    least = -100 * change.score.high
+    assert alarms(runs, margin=least + 0.1) == []
+    assert [alarm.kind for alarm in alarms(runs, margin=least - 0.1)] == ["loss"]
+
+
+def test_what_single_seeds_show_is_told_beside_what_they_show_together():
+    runs = pair(
+        lambda seed: {"maths": flat(200), "open": flat(200, 0.2)},
+        lambda seed: {"maths": flat(200, 0.1), "open": flat(200, 0.9)},
+        seeds=2,
+    )
+    own, pooled = alarms(runs)
+    assert (own.kind, own.task, own.seeds) == ("trade", "maths", ("seed 1", "seed 2"))
+    assert "over" not in own.values
+    assert (pooled.kind, pooled.task, pooled.values["other"]) == ("trade", "maths", "open")
+    assert "over 2 seeds together" in reason(pooled, "en")
+    assert "while open rose 70.0" in reason(pooled, "en")
+    one = pair(
+        lambda seed: {"maths": flat(200)},
+        lambda seed: {"maths": flat(200, 0.1)},
+    )
+    [alone] = alarms(one)
+    assert "over" not in alone.values
+
+
 def test_truncation_that_rose_is_worth_a_look():
     runs = pair(
         lambda seed: {"open": flat(100)},
@@ -429,3 +497,57 @@ def test_metric_directions_are_respected():
         )
     [found] = alarms(runs)
     assert (found.kind, found.values["fell"]) == ("loss", pytest.approx(60))
+
+
+HOSTILE = "x\nnote: forged\x1b[31m<b>\ud800"
+
+
+@pytest.mark.parametrize(
+    ("part", "checkpoint", "says"),
+    [
+        ({}, {"name": ""}, "the checkpoint has no name"),
+        ({"sampling": "temperature=abc"}, {}, "no sampling settings: 'temperature=abc'"),
+        ({"main_metric": "nope"}, {}, "sums has no metric 'nope'"),
+        ({"metrics": ()}, {}, "sums has no metric 'accuracy'"),
+        ({"sampling": "foo"}, {}, "another protocol"),
+        ({"sampling": "a=b=c"}, {}, "another protocol"),
+    ],
+)
+def test_a_manifest_changed_by_hand_is_left_out_and_told(part, checkpoint, says):
+    runs = [
+        ladder_run(f"tiny-{name}", {"sums": [1.0, 0.0] * 10}, stage=name)
+        for name in ("pt", "sft", "ppo")
+    ]
+    manifest = runs[2].manifest
+    manifest.tasks = tuple(msgspec.structs.replace(task, **part) for task in manifest.tasks)
+    manifest.checkpoint = msgspec.structs.replace(manifest.checkpoint, **checkpoint)
+    ladder = find_ladder(runs)
+    assert any(says in note for note in ladder.notes)
+    assert len(ladder.cells) == 2
+
+
+def test_a_run_that_lost_records_is_told(monkeypatch):
+    monkeypatch.setattr("evalsuite.stages.answers.read_rewards", rewards_in_memory)
+    runs = [
+        ladder_run(f"tiny-{name}", {"sums": [1.0, 0.0] * 10}, stage=name) for name in ("pt", "sft")
+    ]
+    assert not study(runs).notes
+    runs[1]._records = runs[1]._records[:5]
+    assert study(runs).notes == (
+        f"{runs[1].manifest.run_id}: 5 of 20 records of sums; start the run again",
+    )
+
+
+def test_a_name_with_a_line_end_begins_no_line_on_the_terminal(monkeypatch, capsys):
+    from evalsuite.report.stages_terminal import print_stages
+
+    monkeypatch.setattr("evalsuite.stages.answers.read_rewards", rewards_in_memory)
+    scores = {HOSTILE: [1.0, 0.0] * 10}
+    runs = [ladder_run(f"{HOSTILE}-{name}", scores, stage=name) for name in ("pt", "sft", "ppo")]
+    newer = msgspec.structs.replace(runs[2].manifest.tasks[0], version=2)
+    runs[2].manifest.tasks = (newer,)
+    print_stages(study(runs))
+    said = capsys.readouterr().out
+    assert "another protocol" in said
+    assert "\x1b" not in said
+    assert not [line for line in said.splitlines() if line.startswith("note: forged")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -28,7 +29,15 @@ from evalsuite.record import (
     TaskResult,
 )
 from evalsuite.request import Failure, Generated
-from evalsuite.store import Journal, Run, open_run, read_manifest, replace_records, write_manifest
+from evalsuite.store import (
+    Journal,
+    Run,
+    find_runs,
+    open_run,
+    read_manifest,
+    replace_records,
+    write_manifest,
+)
 
 
 def manifest(run_id: str = "model-0123456789") -> RunManifest:
@@ -50,6 +59,25 @@ def record(sample: str, text: str = "x", **more: object) -> Record:
 
 def samples(folder: Path) -> list[str]:
     return [r.sample for r in Run(folder, manifest()).records()]
+
+
+@pytest.mark.parametrize(("part", "kept"), [(None, ["first", "next"]), (9, ["next"])])
+def test_an_interrupt_takes_nothing_back_that_is_written(tmp_path, monkeypatch, part, kept):
+    """Python runs a signal's handler after the write; a write that was cut off leaves no torn line."""
+    write = os.write
+
+    def interrupted(stream, block):
+        write(stream, block[:part])
+        raise KeyboardInterrupt
+
+    with Journal(tmp_path / "run", manifest()) as journal:
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append([record("first")])
+        monkeypatch.setattr(os, "write", write)
+    with Journal(tmp_path / "run", manifest()) as journal:
+        journal.append([record("next")])
+    assert samples(tmp_path / "run") == kept
 
 
 def test_what_was_appended_is_read_back_in_order(tmp_path):
@@ -142,7 +170,8 @@ def test_a_retried_failure_counts_once_and_the_last_line_wins(tmp_path):
     with Journal(folder, manifest()) as journal:
         assert journal.done == {("t", "a"): False, ("t", "b"): True}
         journal.append([record("b", "better")])
-        assert journal.done["t", "b"] is False
+    with Journal(folder, manifest()) as journal:
+        assert journal.done == {("t", "a"): False, ("t", "b"): False}
     found = list(Run(folder, manifest()).records())
     assert [r.sample for r in found] == ["a", "b"]
     assert found[1].response == Generated(text="better")
@@ -274,3 +303,12 @@ def test_replace_records_is_all_or_nothing(tmp_path):
 
 def test_limits_are_not_left_behind():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_a_manifest_that_is_a_folder_is_damage_and_no_endless_search(tmp_path):
+    (tmp_path / "x" / "run.json").mkdir(parents=True)
+    damaged: list[str] = []
+    assert find_runs(tmp_path, damaged) == []
+    assert "not a file" in damaged[0]
+    with pytest.raises(DataMissing):
+        open_run(tmp_path / "x")

@@ -5,7 +5,7 @@ The content decides, never a flag. A form that is not a plain folder knows how t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +129,9 @@ def _single_file(path: Path, source: str) -> Form | None:
     if file is not None:
         alone = path.is_dir() or len(list(path.parent.glob("*.gguf"))) == 1
         card = read_card(file.parent) if alone else Card()
-        content = file_sha256(file)
+        whole = [Part("weights", file, file_sha256(file))]
+        if beside := gguf.tokenizer_beside(file):
+            whole.append(Part("tokenizer", file.parent, fingerprint_of(beside)))
         return Form(
             kind="gguf",
             path=file,
@@ -137,8 +139,8 @@ def _single_file(path: Path, source: str) -> Form | None:
             name=card.name or file.stem,
             card=card,
             config={},
-            parts=(Part("weights", file, content),),
-            fingerprint=content,
+            parts=tuple(whole),
+            fingerprint=_of_all("gguf", whole) if beside else whole[0].fingerprint,
         )
     weights = tencentpretrain.find_weights(path)
     if weights is None:
@@ -224,7 +226,6 @@ def _merged(
     parts: tuple[Part, ...],
     merge: Callable[[Path], None],
 ) -> Form:
-    content = combined(kind, [(part.role, part.fingerprint) for part in parts])
     return Form(
         kind=kind,
         path=path,
@@ -233,9 +234,13 @@ def _merged(
         card=card,
         config={},
         parts=parts,
-        fingerprint=content,
+        fingerprint=_of_all(kind, parts),
         merge=merge,
     )
+
+
+def _of_all(kind: Kind, parts: Sequence[Part]) -> str:
+    return combined(kind, [(part.role, part.fingerprint) for part in parts])
 
 
 def plain_folder(form: Form) -> Path:

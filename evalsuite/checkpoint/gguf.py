@@ -7,6 +7,11 @@ from pathlib import Path
 from evalsuite.errors import BadCheckpoint
 
 _MAGIC = b"GGUF"
+_BESIDE = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "*.tiktoken", "chat_template.jinja", "config.json", "*.py",
+)  # fmt: skip
+"""What a tokenizer and its chat template are read from; ``config.json`` says of which kind it is."""
 
 
 def find_gguf(path: Path) -> Path | None:
@@ -25,6 +30,15 @@ def find_gguf(path: Path) -> Path | None:
     if files and not _begins_right(files[0]):
         raise BadCheckpoint("not a GGUF file", where=str(files[0]), hint="copy it again")
     return files[0] if files else None
+
+
+def tokenizer_beside(file: Path) -> list[Path]:
+    """The files of the tokenizer and chat template that lie beside a GGUF file, by name.
+
+    An engine reads prompts with them, so another tokenizer gives other answers.
+    """
+    found = {f for pattern in _BESIDE for f in file.parent.glob(pattern) if f.is_file()}
+    return sorted(found - {file})
 
 
 def _begins_right(file: Path) -> bool:

@@ -7,13 +7,12 @@ one process makes it, others wait. Removing it is always safe.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from evalsuite.checkpoint.staging import locked, staged
-from evalsuite.files import writing
+from evalsuite.files import home, writing
 
 NOTE = "merged.json"
 _VERSION = "1"
@@ -22,8 +21,7 @@ _VERSION = "1"
 
 def merged_home() -> Path:
     """Where merged checkpoints live: ``merged`` under the folder of evalsuite's other caches."""
-    home = Path(os.environ.get("EVALSUITE_HOME") or Path.home() / ".cache" / "evalsuite")
-    return home / "merged"
+    return home() / "merged"
 
 
 def merged_once(fingerprint: str, source: str, merge: Callable[[Path], None]) -> Path:

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.cli.options import Base
+
 checkpoint = typer.Typer(
     help="Checkpoints: what one is, and from one form into another.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Base = Annotated[
-    str | None, typer.Option(help="The base of a delta or adapter, if it lies elsewhere.")
-]
 
 
 class Layout(enum.StrEnum):
@@ -29,10 +28,10 @@ class Layout(enum.StrEnum):
 def info(path: str, base: Base = None) -> None:
     """Print the form, stage, size, parts and fingerprint of a checkpoint; nothing is merged."""
     from evalsuite.checkpoint.description import describe
-    from evalsuite.report.visible import visible
+    from evalsuite.report.visible import one_line
 
     for key, value in describe(path, base=base):
-        print(f"{key:<12} {visible(value)}")
+        print(f"{key:<12} {one_line(value)}")
 
 
 @checkpoint.command("make-delta")

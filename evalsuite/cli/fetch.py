@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.cli.options import TaskPath
+
 
 def fetch(
     task: str,
     out: Annotated[
         Path | None, typer.Option(help="Where to put it; a folder in the cache by default.")
     ] = None,
-    task_path: Annotated[list[Path] | None, typer.Option(help="A folder of task plugins.")] = None,
+    task_path: TaskPath = None,
 ) -> None:
     """Download a task's data at its revision, and record revision and checksums."""
     from evalsuite.fetching import default_folder

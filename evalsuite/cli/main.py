@@ -15,6 +15,7 @@ from types import FrameType
 
 import typer
 
+from evalsuite.cli.bench import bench
 from evalsuite.cli.checkpoint import checkpoint
 from evalsuite.cli.compare import compare
 from evalsuite.cli.doctor import doctor
@@ -75,6 +76,7 @@ app.command("compare")(compare)
 app.command("gate")(gate)
 app.command("leaderboard")(leaderboard)
 app.command("reward")(reward)
+app.command("bench")(bench)
 app.command("stages")(stages)
 app.command("doctor")(doctor)
 

@@ -1,4 +1,4 @@
-"""Options of the form ``TASK=VALUE``."""
+"""Options of the form ``TASK=VALUE`` and ``KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -28,3 +28,20 @@ def by_task(option: str, values: Sequence[str], tasks: Sequence[str]) -> dict[st
             raise BadOption(f"{task} is given twice", where=option)
         found[task] = value
     return {name: found.get(name, found.get(name.partition("/")[0], "")) for name in tasks}
+
+
+def by_key(option: str, values: Sequence[str]) -> dict[str, str]:
+    """``["block_size=32", …]`` as a dictionary.
+
+    Raises:
+        BadOption: no ``=``, or a key named twice.
+    """
+    found: dict[str, str] = {}
+    for entry in values:
+        key, equals, value = entry.partition("=")
+        if not equals or not key or not value:
+            raise BadOption(f"{entry!r} is not KEY=VALUE", where=option)
+        if key in found:
+            raise BadOption(f"{key} is given twice", where=option)
+        found[key] = value
+    return found

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.cli.options import Device
+
 
 def reward(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")],
@@ -17,7 +19,7 @@ def reward(
     tasks: Annotated[
         str, typer.Option(help="Only answers to these: names with commas, ladder_* for a group.")
     ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Score every generated answer with a reward model, and write it beside the run's records.
 
@@ -26,7 +28,7 @@ def reward(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
-    from evalsuite.report.visible import visible
+    from evalsuite.report.visible import one_line
     from evalsuite.reward import RewardSource, reward_run
     from evalsuite.store import open_run
 
@@ -51,14 +53,14 @@ def reward(
             progress,
             [name.strip() for name in tasks.split(",") if name.strip()],
         )
-        print(f"rewards: {visible(str(file))}")
+        print(f"rewards: {one_line(str(file))}")
 
 
 def _progress(title: str) -> Callable[[int, int], None]:
     """A line on standard error at the start, every few seconds and at the end."""
     import time
 
-    from evalsuite.report.visible import visible
+    from evalsuite.report.visible import one_line
 
     last = time.monotonic()
 
@@ -67,6 +69,6 @@ def _progress(title: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if done in (0, total) or now - last > 5:
             last = now
-            print(visible(f"{title}: {done}/{total} answers"), file=sys.stderr, flush=True)
+            print(one_line(f"{title}: {done}/{total} answers"), file=sys.stderr, flush=True)
 
     return show

@@ -2,120 +2,89 @@
 
 from __future__ import annotations
 
-import enum
 import fnmatch
 import os
 import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from evalsuite.cli import options
 
 if TYPE_CHECKING:
+    from evalsuite.clock import Moment
     from evalsuite.contestant import Contestant
+    from evalsuite.engines._serving import ServerOptions
     from evalsuite.evaluation import Settings
     from evalsuite.plan import PlannedTask, TaskChoice
     from evalsuite.report.displays import Display
     from evalsuite.store import Run
 
 
-class DisplayChoice(enum.StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    json = "json"
-
-
 def run(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            help="A checkpoint of any form, a hub id[@revision], or replay:FILE. Repeatable."
-        ),
-    ],
-    tasks: Annotated[
-        list[str],
-        typer.Option(
-            help="Task names with commas, ladder_* for a group, or all; NAME/SUBSET takes a part."
-        ),
-    ],
-    data: Annotated[
-        list[str] | None, typer.Option(help="TASK=PATH of real data in its official layout.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="A seeded, stratified subset of N samples a task.")
-    ] = None,
-    num_fewshot: Annotated[
-        list[str] | None, typer.Option(help="K examples for every task, or TASK=K.")
-    ] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="TASK=VARIANT of the prompt.")] = None,
-    sampling: Annotated[
-        str, typer.Option(help="greedy, or temperature=1,top_p=0.85,… instead of the tasks' own.")
-    ] = "",
-    engine: Annotated[str, typer.Option(help="auto, transformers or replay:FILE.")] = "auto",
-    chat_template: Annotated[
-        str, typer.Option(help="auto, none, or a built-in template by name.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16, float16, or quantised here: int8, int4.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in one batch; found automatically.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(help="For --limit and for sampling.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and one exact prompt a task.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask samples again whose record is an error.")
-    ] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave malformed data rows out, and count them.")
-    ] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Compute answers that an earlier run knows.")
-    ] = False,
-    task_path: Annotated[
-        list[Path] | None, typer.Option(help="A folder of task plugins. Repeatable.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own Python code.")
-    ] = False,
-    base: Annotated[
-        str | None, typer.Option(help="The base of a delta or adapter, if it lies elsewhere.")
-    ] = None,
-    display: Annotated[DisplayChoice, typer.Option(help="How to show progress.")] = (
-        DisplayChoice.auto
-    ),
+    model: options.Models,
+    tasks: options.Tasks,
+    data: options.Data = None,
+    limit: options.Limit = None,
+    num_fewshot: options.NumFewshot = None,
+    variant: options.VariantOf = None,
+    sampling: options.SamplingText = "",
+    engine: options.EngineName = "auto",
+    engine_option: options.EngineOption = None,
+    chat_template: options.ChatTemplateName = "auto",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    batch_tokens: options.BatchTokens = None,
+    base_url: options.BaseUrl = "",
+    key_variable: options.KeyVariable = "OPENAI_API_KEY",
+    choices: options.Choices = options.ChoicesChoice.logprobs,
+    tokenizer: options.TokenizerFolder = "",
+    concurrency: options.Concurrency = 64,
+    timeout: options.Timeout = 300.0,
+    price: options.Price = "",
+    out: options.Out = Path("runs"),
+    seed: options.Seed = 0,
+    dry_run: options.DryRun = False,
+    retry_failed: options.RetryFailed = False,
+    skip_bad_rows: options.SkipBadRows = False,
+    no_cache: options.NoCache = False,
+    task_path: options.TaskPath = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    base: options.Base = None,
+    display: options.Display = options.DisplayChoice.auto,
 ) -> int:
     """Run tasks on checkpoints. The same command resumes a run that was stopped."""
+    from evalsuite.cli.pairs import by_key
     from evalsuite.contestant import EngineOptions, find_contestants
     from evalsuite.decoding import parse_decoding
-    from evalsuite.errors import ENGINE_CODES
-    from evalsuite.evaluation import Settings, error_counts
+    from evalsuite.evaluation import Settings
     from evalsuite.plan import plan_task
     from evalsuite.report.displays import open_display
 
-    _let_waiting_threads_sleep()
-    choices = _choices(_names(",".join(tasks)), data, variant, num_fewshot)
-    options = EngineOptions(
-        engine=engine,
-        chat_template=chat_template,
-        dtype=dtype,
-        device=device,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        base=base,
+    let_waiting_threads_sleep()
+    asked = _choices(_names(",".join(tasks)), data, variant, num_fewshot)
+    server = _server(
+        engine, base_url, key_variable, choices, tokenizer, concurrency, timeout, price
     )
+    if server is not None:
+        _refuse_local(dtype, device, batch_tokens, base, trust_remote_code)
     decoding = parse_decoding(sampling)
     shown = open_display(display.value)
-    contestants = find_contestants(model, options)
+    contestants = find_contestants(
+        model,
+        EngineOptions(
+            engine=engine,
+            chat_template=chat_template,
+            dtype=dtype,
+            device=device,
+            batch_tokens=batch_tokens,
+            trust_remote_code=trust_remote_code,
+            base=base,
+            server=server,
+            engine_options=by_key("--engine-option", engine_option or []),
+        ),
+    )
     planned = [
         plan_task(
             choice,
@@ -125,28 +94,65 @@ def run(
             task_path=task_path or (),
             sampling=decoding,
         )
-        for choice in choices
+        for choice in asked
     ]
-    settings = Settings(
-        out=out,
-        seed=seed,
-        limit=limit,
-        retry_failed=retry_failed,
-        command=("evalsuite", *sys.argv[1:]),
-    )
+    command = ("evalsuite", *sys.argv[1:])
+    settings = Settings(out=out, seed=seed, limit=limit, retry_failed=retry_failed, command=command)
     if dry_run:
-        for contestant in contestants:
-            _show_plan(contestant, planned, settings, shown)
-        return 0
-    runs = [_run_one(c, planned, settings, shown, no_cache=no_cache) for c in contestants]
-    shown.status(f"next: {_next_command(runs)}")
-    errors = sum((error_counts(run.manifest.results) for run in runs), Counter[str]())
-    if errors:
-        shown.status(f"without a score: {errors.total()}; ask them again with --retry-failed")
-    return 4 if ENGINE_CODES & errors.keys() else 3 if errors else 0
+        return _show_plans(contestants, planned, settings, shown)
+    return _run_all(contestants, planned, settings, shown, no_cache=no_cache)
 
 
-def _let_waiting_threads_sleep() -> None:
+def _server(
+    engine: str,
+    base_url: str,
+    key_variable: str,
+    choices: options.ChoicesChoice,
+    tokenizer: str,
+    concurrency: int,
+    timeout: float,
+    price: str,
+) -> ServerOptions | None:
+    """The server that is asked, or None where models are run here."""
+    from evalsuite.errors import BadOption
+
+    if engine != "openai" and not (engine == "auto" and base_url):
+        if base_url:
+            raise BadOption("a server is asked by openai", where=f"--engine {engine}")
+        return None
+    from evalsuite.engines._server import Patience
+    from evalsuite.engines._serving import ServerOptions
+    from evalsuite.engines._usage import parse_price
+
+    return ServerOptions(
+        base_url=base_url or os.environ.get("OPENAI_BASE_URL", ""),
+        key_variable=key_variable,
+        concurrency=concurrency,
+        price=parse_price(price),
+        choices=choices.value,
+        tokenizer=tokenizer,
+        patience=Patience(seconds=timeout),
+    )
+
+
+def _refuse_local(
+    dtype: str, device: str, batch_tokens: int | None, base: str | None, trust: bool
+) -> None:
+    from evalsuite.errors import BadOption
+
+    given = {
+        "--dtype": dtype != "auto",
+        "--device": device != "auto",
+        "--batch-tokens": batch_tokens is not None,
+        "--base": base is not None,
+        "--trust-remote-code": trust,
+    }
+    for name, used in given.items():
+        if used:
+            raise BadOption(f"{name} is for models that are run here", where="--base-url")
+
+
+def let_waiting_threads_sleep() -> None:
     """OpenMP's threads spin while they wait; on busy cores that slows a run tenfold and more.
 
     Read once, when torch is imported; what the user has set stays.
@@ -199,16 +205,46 @@ def _choices(
     ]
 
 
-def _run_one(
-    contestant: Contestant,
+def _run_all(
+    contestants: list[Contestant],
     planned: list[PlannedTask],
     settings: Settings,
     display: Display,
     *,
     no_cache: bool,
+) -> int:
+    """Run one model after the other; returns the exit code."""
+    from evalsuite.clock import now, process_start
+    from evalsuite.errors import ENGINE_CODES
+    from evalsuite.evaluation import error_counts
+
+    runs = []
+    for number, contestant in enumerate(contestants):
+        begun = now() if number else process_start()
+        runs.append(_run_one(contestant, planned, settings, display, begun, no_cache=no_cache))
+    for used in (run.manifest.usage for run in runs if run.manifest.usage.get("requests")):
+        display.status(
+            "used: " + ", ".join(f"{k.replace('_', ' ')} {v:,.12g}" for k, v in used.items())
+        )
+    display.status(f"next: {_next_command(runs)}")
+    errors = sum((error_counts(run.manifest.results) for run in runs), Counter[str]())
+    if errors:
+        display.status(f"without a score: {errors.total()}; ask them again with --retry-failed")
+    return 4 if ENGINE_CODES & errors.keys() else 3 if errors else 0
+
+
+def _run_one(
+    contestant: Contestant,
+    planned: list[PlannedTask],
+    settings: Settings,
+    display: Display,
+    begun: Moment,
+    *,
+    no_cache: bool,
 ) -> Run:
-    from evalsuite.cache import AnswerCache, home
+    from evalsuite.cache import AnswerCache
     from evalsuite.evaluation import evaluate, finished_run, new_manifest
+    from evalsuite.files import home
 
     manifest = new_manifest(contestant, planned, settings)
     run = finished_run(manifest, settings)
@@ -218,7 +254,9 @@ def _run_one(
         keep = not no_cache and contestant.engine["name"] != "replay"
         cache = AnswerCache(home() / "answers.sqlite" if keep else None)
         try:
-            run = evaluate(manifest, planned, contestant.open_engine, settings, cache, display)
+            run = evaluate(
+                manifest, planned, contestant.open_engine, settings, cache, display, begun=begun
+            )
         except KeyboardInterrupt:
             display.status("stopped; everything finished is saved. Resume with:")
             display.status(f"  {shlex.join(settings.command)}")
@@ -239,12 +277,24 @@ def _next_command(runs: list[Run]) -> str:
     return shlex.join(["evalsuite", "show", str(runs[0].path), *by])
 
 
+def _show_plans(
+    contestants: list[Contestant],
+    planned: list[PlannedTask],
+    settings: Settings,
+    display: Display,
+) -> int:
+    for contestant in contestants:
+        _show_plan(contestant, planned, settings, display)
+    return 0
+
+
 def _show_plan(
     contestant: Contestant, planned: list[PlannedTask], settings: Settings, display: Display
 ) -> None:
-    from evalsuite.cache import AnswerCache, home
+    from evalsuite.agenda import agenda
+    from evalsuite.cache import AnswerCache
     from evalsuite.evaluation import new_manifest, outlook
-    from evalsuite.runner import agenda
+    from evalsuite.files import home
     from evalsuite.store import recorded
 
     manifest = new_manifest(contestant, planned, settings)

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from evalsuite.cli.options import TaskPath
+
 
 def score(
     run: Path,
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=PATH, where the data has moved since.")
     ] = None,
-    task_path: Annotated[list[Path] | None, typer.Option(help="A folder of task plugins.")] = None,
+    task_path: TaskPath = None,
 ) -> None:
     """Apply the tasks' scorers, as they are now, to the answers that a run kept."""
     from evalsuite.cli.pairs import by_task

@@ -29,7 +29,7 @@ def stages(
     from evalsuite import lines
     from evalsuite.errors import DataMissing
     from evalsuite.files import write_atomically
-    from evalsuite.report.visible import visible
+    from evalsuite.report.visible import one_line
     from evalsuite.stages import Definition, read_definition, study
     from evalsuite.store import find_runs
 
@@ -38,7 +38,7 @@ def stages(
     inner = sorted(folder for folder in runs.glob("*") if folder.is_dir())
     folders = [run for place in (runs, *inner) for run in find_runs(place, damaged)]
     for fault in damaged:
-        print(f"note: left out: {visible(fault)}", file=sys.stderr)
+        print(f"note: left out: {one_line(fault)}", file=sys.stderr)
     if not folders:
         raise DataMissing("no runs to show", where=str(runs), hint="give --runs DIR")
     found = study(folders, wanted)

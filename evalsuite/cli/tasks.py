@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from evalsuite.cli.options import TaskPath
+
 tasks = typer.Typer(
     help="The tasks: list them, show one, check one, write a new one.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
-TaskPath = Annotated[list[Path] | None, typer.Option(help="A folder of task plugins. Repeatable.")]
 
 
 @tasks.callback()

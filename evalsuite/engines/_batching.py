@@ -13,6 +13,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+_OWN_GROUP = 256
+"""Tokens that are worth the two smaller passes of a group of its own."""
+
+
 class Group(msgspec.Struct, Generic[T]):
     """Rows whose first ``prefix`` tokens are equal and worth computing once."""
 
@@ -38,13 +42,16 @@ def group_by_prefix(
     *,
     least_tokens: int = 16,
     least_rows: int = 2,
+    nested: bool = False,
 ) -> list[Group[T]]:
     """Group rows that begin alike; what shares too little comes in one group without a prefix.
 
     Rows are sorted, so that equal beginnings are neighbours, and a neighbour joins a group as long
-    as the tokens saved, (rows − 1) × prefix, do not become fewer by it.
+    as the tokens saved, (rows − 1) × prefix, do not become fewer by it; where a group costs no more
+    than what its prefix adds to the one before, as long as those that the group saves less are few.
 
     Args:
+        nested: whether a prefix is computed from where the prefix of the group before leaves it.
         limit: how many of a row's first tokens need no logits of their own.
         least_tokens: a shorter prefix is not worth a pass of its own.
         least_rows: fewer rows are not worth one either.
@@ -64,9 +71,10 @@ def group_by_prefix(
     for row in sorted(rows, key=tokens):
         if current is not None:
             first = current.rows[0]
-            shared = _common(tokens(first), tokens(row), min(current.prefix, limit(row)))
-            saved = (len(current.rows) - 1) * current.prefix
-            if shared >= least_tokens and len(current.rows) * shared >= saved:
+            shared = common(tokens(first), tokens(row), min(current.prefix, limit(row)))
+            lost = (len(current.rows) - 1) * (current.prefix - shared)
+            bearable = _OWN_GROUP if nested else shared
+            if shared >= least_tokens and lost <= bearable:
                 current.prefix = shared
                 current.rows.append(row)
                 continue
@@ -157,7 +165,8 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _common(left: Sequence[Any], right: Sequence[Any], most: int) -> int:
+def common(left: Sequence[Any], right: Sequence[Any], most: int) -> int:
+    """How many of the first ``most`` items are the same in both."""
     most = min(most, len(left), len(right))
     if left[:most] == right[:most]:
         return most

@@ -5,87 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from evalsuite.engines._answer import Row, choose
 from evalsuite.engines._batching import Budget, Group, attempt, batches, group_by_prefix
+from evalsuite.engines._continuous import Continuous
 from evalsuite.engines._model import Model
-from evalsuite.engines._sampling import draw, penalise, probabilities
+from evalsuite.engines._native import NativeModel
 from evalsuite.engines._tokens import Tokens
 from evalsuite.engines.base import Prepared
-from evalsuite.request import Failure, FinishReason, Generate, Generated, Sampling
+from evalsuite.request import Failure, Generated
 
 _LEAST_SHARED = 64
 _LEAST_ROWS = 8
 """A shared prefix saves part of one pass; a full batch saves in every step. Small groups lose."""
-
-_WINDOW = 4
-"""Tokens looked at beyond the length of a stop string, for those without text of their own."""
-
-
-class Row:
-    """One answer in the making; starts anew each time it is put into a batch."""
-
-    def __init__(self, item: int, prepared: Prepared, context: int | None) -> None:
-        request = prepared.request
-        assert isinstance(request, Generate)
-        self.item = item
-        self.prompt = prepared.prompt
-        self.sampling: Sampling = request.sampling
-        self.stops = tuple(stop for stop in self.sampling.stop if stop)
-        self.budget = self.sampling.max_tokens
-        if context is not None:
-            self.budget = min(self.budget, context - len(self.prompt))
-
-    def start(self, vocabulary: int, device: Any) -> None:
-        """Forget an earlier attempt, and seed the draws."""
-        import torch
-
-        self.generated: list[int] = []
-        self.generator = torch.Generator().manual_seed(self.sampling.seed % (1 << 63))
-        self.seen = None
-        if self.sampling.repetition_penalty != 1:
-            self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
-            self.seen[list(self.prompt)] = True
-
-    def next_token(self, logits: Any, likeliest: int) -> int:
-        """Choose a token from (vocabulary,) logits, whose greatest is ``likeliest``; append it."""
-        token = likeliest
-        if self.seen is not None:
-            logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
-            token = int(logits.argmax())
-        if self.sampling.temperature > 0:
-            token = draw(probabilities(logits, self.sampling), self.generator)
-        if self.seen is not None:
-            self.seen[token] = True
-        self.generated.append(token)
-        return token
-
-    def finished(self, tokens: Tokens, ends: frozenset[int]) -> Generated | None:
-        """The answer, if the last token completed it."""
-        if self.generated[-1] in ends:
-            return self._answer(tokens.text_after(self.prompt, self.generated[:-1]), "stop")
-        if self._may_stop(tokens):
-            text = tokens.text_after(self.prompt, self.generated)
-            places = [text.find(stop) for stop in self.stops if stop in text]
-            if places:
-                return self._answer(text[: min(places)], "stop")
-        if len(self.generated) >= self.budget:
-            return self._answer(tokens.text_after(self.prompt, self.generated), "length")
-        return None
-
-    def _may_stop(self, tokens: Tokens) -> bool:
-        """Whether a stop string ends in the last token. Only the last few tokens are decoded.
-
-        A token has a byte at least, so a stop string spans no more tokens than it has bytes.
-        """
-        if not self.stops:
-            return False
-        longest = max(len(stop.encode(errors="surrogatepass")) for stop in self.stops)
-        last = self.generated[-(longest + _WINDOW) :]
-        before = (*self.prompt[-_WINDOW * 2 :], *self.generated)[: -len(last)]
-        text = tokens.text_after(before, last)
-        return any(stop in text for stop in self.stops)
-
-    def _answer(self, text: str, reason: FinishReason) -> Generated:
-        return Generated(text, reason, len(self.prompt), tuple(self.generated))
 
 
 def generate(
@@ -122,6 +53,11 @@ def generate(
     for group in groups:
         prefix = model.prefix(group.rows[0].prompt[: group.prefix]) if group.rows else None
         skipped = 0 if prefix is None else group.prefix
+        if isinstance(model, NativeModel):
+            steady = Continuous(model, tokens, ends, prefix, cached=cached, most=most)
+            for row, answer in steady.answers(group.rows):
+                yield row.item, answer
+            continue
 
         def compute(
             batch: list[Row], prefix: Any = prefix, skipped: int = skipped
@@ -153,12 +89,7 @@ def _decode(
         last = torch.full((len(rows),), ids.shape[1] - 1, device=device)
         places = (torch.arange(len(rows), device=device), last)
         logits = model.logits(ids, places, positions=positions, mask=mask, cache=cache)
-        logits[:, tokens.size :] = -torch.inf  # rows of the embedding that are no token
-        greatest, likeliest = logits.max(-1)
-        if not bool(greatest.isfinite().all()):
-            raise ArithmeticError("the model's logits are not numbers; try --dtype float32")
-        chosen = zip(rows, logits, likeliest.tolist(), strict=True)
-        drawn = [row.next_token(scores, token) for row, scores, token in chosen]
+        drawn = choose(rows, logits, tokens.size)
         keep = []
         for at, row in enumerate(rows):
             answer = row.finished(tokens, ends)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite.engines._llama_sequences import FIRST, Entry, Sequences, common
+from evalsuite.engines._meter import Meter
 from evalsuite.engines._model import Model
 from evalsuite.errors import BadCheckpoint, EngineFailed, EngineUnavailable
 
@@ -29,6 +30,7 @@ class LlamaModel(Model):
         trained: tokens of context that the model was trained with.
         precision: how the weights are stored, in llama.cpp's words: ``Q4_0``, ``all F32``, ….
         parameters: number of weights.
+
     Raises:
         BadCheckpoint: llama.cpp does not read the file.
     """
@@ -48,6 +50,7 @@ class LlamaModel(Model):
                 where=str(file),
                 hint="is it whole, and of an architecture that this llama-cpp-python knows?",
             )
+        self.meter = Meter()
         self._context: Any = None
         self._cells = 0
         self._held: list[int] = []  # the scored text whose keys and values are kept
@@ -60,6 +63,12 @@ class LlamaModel(Model):
         self.trained = int(self._lib.llama_model_n_ctx_train(self._weights))
         self.parameters = int(self._lib.llama_model_n_params(self._weights))
         self.precision = self._described()
+        self._size = int(self._lib.llama_model_size(self._weights))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as llama.cpp holds them."""
+        return self._size
 
     @property
     def tokens(self) -> Any:
@@ -116,7 +125,8 @@ class LlamaModel(Model):
         rows, steps = places[0].tolist(), places[1].tolist()
         try:
             if cache is not None:
-                found = self._compute(cache.extended(ids, mask, set(zip(rows, steps, strict=True))))
+                entries = cache.extended(ids, mask, set(zip(rows, steps, strict=True)))
+                found = self._compute(entries, decoding=ids.shape[1] == 1)
                 return torch.from_numpy(np.stack(found))
             wanted: dict[int, list[int]] = {}
             for row, step in zip(rows, steps, strict=True):
@@ -171,10 +181,11 @@ class LlamaModel(Model):
         self._lib.llama_memory_clear(memory, True)  # a recurrent state cannot go back
         return 0
 
-    def _compute(self, entries: list[Entry]) -> list[Any]:
+    def _compute(self, entries: list[Entry], *, decoding: bool = False) -> list[Any]:
         """Logits (vocabulary,) of each wanted entry, in order."""
         import numpy as np
 
+        self.meter.count(len(entries), decoding=decoding)
         found: list[Any] = []
         size = self._batch
         batch = self._lib.llama_batch_init(size, 0, self._sequences)

@@ -9,7 +9,7 @@ from typing import Any
 
 from evalsuite.checkpoint import Checkpoint
 from evalsuite.engines._llama_model import LlamaModel, library
-from evalsuite.engines._tokens import Tokens
+from evalsuite.engines._tokens import Ids, Tokens
 from evalsuite.errors import BadCheckpoint
 
 _EACH_BYTE = "evalsuite.each_byte"
@@ -72,9 +72,9 @@ class EmbeddedTokens(Tokens):
         adds_bos = self._lib.llama_vocab_get_add_bos(self._model.tokens)
         self.lead = (self._bos_id,) if adds_bos and self._bos_id is not None else ()
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    def encode_halves(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
         """Ids of each text; special tokens are not added, and those spelled out become their ids."""
-        return [self._encode(text.encode("utf-8", "replace")) for text in texts]
+        return [((), self._encode(text.encode("utf-8", "replace"))) for text in texts]
 
     def spelled(self, ids: Sequence[int]) -> str:
         """The text of these ids with special tokens written out, for people to read."""

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from evalsuite.engines._meter import Meter
+
 
 class Model:
     """The forward pass, with logits at chosen positions only and a shared prefix.
@@ -19,9 +21,14 @@ class Model:
         shares: whether a prefix computed once, and rows that branch, give the same numbers as
             separate rows. That needs an architecture that takes positions and a mask from outside
             and attends to all it is shown; others are computed row by row in full.
+        nests: whether a prefix begins where it parts from the one before.
+        meter: counts the passes.
     """
 
+    nests = False
+
     def __init__(self, module: Any) -> None:
+        self.meter = Meter()
         self._module = module
         self._head = module.get_output_embeddings()
         self.rows = int(module.get_input_embeddings().weight.shape[0])
@@ -57,6 +64,7 @@ class Model:
         """
         import torch
 
+        self.meter.passed(ids)
         arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if positions is not None and self._takes_positions:
             arguments["position_ids"] = positions
@@ -74,6 +82,18 @@ class Model:
                 return output.logits[0].float()
         finally:
             hook.remove()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as they are computed with."""
+        total = 0
+        for weight in self._module.parameters():
+            parts = [weight.data]
+            if hasattr(weight.data, "__tensor_flatten__"):  # quantised: codes, scales, zeros
+                names, _ = weight.data.__tensor_flatten__()
+                parts = [getattr(weight.data, name) for name in names]
+            total += sum(part.numel() * part.element_size() for part in parts if part is not None)
+        return total
 
     def new_cache(self) -> Any:
         """An empty cache of keys and values."""
@@ -111,11 +131,15 @@ class Model:
 
 def _shares(module: Any) -> bool:
     config = module.config.get_text_config()
+    sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
+    backend = getattr(module, "_supports_attention_backend", False)
+    return bool(attends_everywhere(config) and sdpa and backend)
+
+
+def attends_everywhere(config: Any) -> bool:
+    """Whether every layer attends to all that came before, with no window."""
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         window = getattr(config, "sliding_window", None)
-        everywhere = window is None or getattr(config, "use_sliding_window", True) is False
-    else:
-        everywhere = all(kind == "full_attention" for kind in kinds)
-    sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
-    return bool(everywhere and sdpa and getattr(module, "_supports_attention_backend", False))
+        return window is None or getattr(config, "use_sliding_window", True) is False
+    return all(kind == "full_attention" for kind in kinds)

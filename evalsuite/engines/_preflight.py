@@ -62,7 +62,7 @@ class Preflight:
             raise BadOption(f"{len(names)} names for {len(requests)} requests")
         for request in requests:
             if isinstance(request, Generate):
-                _check(request.sampling)
+                check_sampling(request.sampling)
         done: list[Prepared] = []
         for start in range(0, len(requests), _PORTION):
             portion = slice(start, start + _PORTION)
@@ -75,16 +75,19 @@ class Preflight:
             for text, request in zip(self._texts(requests), requests, strict=True)
         ]
         unique = list(dict.fromkeys(text for group in pieces for text in group))
-        ids = dict(zip(unique, self._tokens.encode(unique), strict=True))
+        halves = dict(zip(unique, self._tokens.encode_halves(unique), strict=True))
         for name, request, group in zip(names, requests, pieces, strict=True):
-            encoded = [ids[text] for text in group]
+            encoded = [halves[text] for text in group]
             if isinstance(request, Generate):
-                yield self._generate(name, request, self._tokens.with_lead(encoded[0]))
+                [(head, rest)] = encoded
+                yield self._generate(name, request, self._tokens.with_lead(head + rest))
             else:
                 yield self._score(name, request, *self._split(encoded))
 
     def _texts(self, requests: Sequence[Request]) -> list[str]:
         """The text of each prompt, through the chat template where it applies."""
+        if self._template is None:
+            return [without_surrogates(request.prompt.full) for request in requests]
         prompts = [
             Prompt(
                 without_surrogates(request.prompt.full),
@@ -94,21 +97,24 @@ class Preflight:
             for request in requests
         ]
         texts = {prompt: prompt.text for prompt in prompts}
-        if self._template is not None:
-            chats = [prompt for prompt in texts if not prompt.plain]
-            rendered = render_all(self._template, chats, self._tokens.bos, self._tokens.eos)
-            if len(set(chats)) > 1 and len(set(rendered)) == 1:
-                raise BadCheckpoint(
-                    "its chat template leaves the question out",
-                    where=f"chat template {self._template.name!r}",
-                    hint="mend it, or choose another with --chat-template",
-                )
-            texts |= zip(chats, map(without_surrogates, rendered), strict=True)
+        chats = [prompt for prompt in texts if not prompt.plain]
+        rendered = render_all(self._template, chats, self._tokens.bos, self._tokens.eos)
+        if len(set(chats)) > 1 and len(set(rendered)) == 1:
+            raise BadCheckpoint(
+                "its chat template leaves the question out",
+                where=f"chat template {self._template.name!r}",
+                hint="mend it, or choose another with --chat-template",
+            )
+        texts |= zip(chats, map(without_surrogates, rendered), strict=True)
         return [texts[prompt] for prompt in prompts]
 
-    def _split(self, encoded: list[Ids]) -> tuple[Ids, tuple[Ids, ...]]:
+    def _split(self, encoded: list[tuple[Ids, Ids]]) -> tuple[Ids, tuple[Ids, ...]]:
         """The prompt's ids and each tail's: the whole, less as many ids as the prompt has alone."""
-        prompt, *wholes = map(self._tokens.with_lead, encoded)
+        (head, rest), *others = encoded
+        if head and all(other is head for other, _ in others):
+            tails = tuple(whole[len(rest) :] for _, whole in others)
+            return self._tokens.with_lead(head + rest), tails
+        prompt, *wholes = (self._tokens.with_lead(first + last) for first, last in encoded)
         if not prompt and self._tokens.start is not None:
             prompt = (self._tokens.start,)
             wholes = [ids if ids[:1] == prompt else prompt + ids for ids in wholes]
@@ -130,7 +136,7 @@ class Preflight:
         return Prepared(
             name=name,
             request=request,
-            key=digest([*self._identity, "generate", prompt, (), _sampling(sampling)]),
+            key=digest([*self._identity, "generate", prompt, (), sampling_content(sampling)]),
             prompt=prompt,
             failure=failure,
             truncated=truncated,
@@ -200,7 +206,12 @@ def _pieces(text: str, request: Request) -> list[str]:
     return [text.rstrip(), *(text + without_surrogates(c) for c in continuations)]
 
 
-def _check(sampling: Sampling) -> None:
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse what makes no sense.
+
+    Raises:
+        BadOption: a number is out of its range.
+    """
     faults = {
         "max_tokens": sampling.max_tokens < 1,
         "temperature": not 0 <= sampling.temperature < float("inf"),
@@ -213,7 +224,7 @@ def _check(sampling: Sampling) -> None:
             raise BadOption(f"{name} cannot be {getattr(sampling, name)}", where="sampling")
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
+def sampling_content(sampling: Sampling) -> dict[str, Any]:
     """What of the sampling decides the answer; a greedy one has no use for the seed and the rest."""
     content: dict[str, Any] = {
         "max_tokens": sampling.max_tokens,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from evalsuite.checkpoint.quiet import shared
 from evalsuite.errors import BadCheckpoint, BadOption, EngineUnavailable, nearest
 
 GROUP = 32
@@ -183,8 +183,8 @@ def _config(scheme: Scheme) -> Any:
     return PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
 
 
-@contextmanager
-def unlogged() -> Iterator[None]:
+@shared
+def unlogged() -> Callable[[], None]:
     """Keep log lines off the terminal while quantisation packages load.
 
     transformers imports them wherever they are installed, and they report each kernel for other
@@ -193,11 +193,12 @@ def unlogged() -> Iterator[None]:
     """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         logging.disable(before)
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+    return restore
 
 
 def _known_methods() -> list[str]:

@@ -57,7 +57,11 @@ class Likelihood(msgspec.Struct, frozen=True):
 
 
 def score(
-    model: Model, prepared: Sequence[tuple[int, Prepared]], *, context: int | None, tokens: Budget
+    model: Model,
+    prepared: Sequence[tuple[int, Prepared]],
+    *,
+    context: int | None,
+    tokens: Budget,
 ) -> Iterator[tuple[int, Chosen | Scored | Failure]]:
     """Answer every :class:`Choose` and :class:`Score`, as each is done.
 
@@ -119,7 +123,7 @@ def _groups(model: Model, rows: list[Row]) -> list[Group[Row]]:
         return []
     if not model.shares:
         return [Group(0, rows)]
-    return group_by_prefix(rows, lambda row: row.tokens, _unwanted)
+    return group_by_prefix(rows, lambda row: row.tokens, _unwanted, nested=model.nests)
 
 
 def _unwanted(row: Row) -> int:

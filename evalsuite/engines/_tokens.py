@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 from evalsuite.checkpoint import Checkpoint
+from evalsuite.engines._cuts import encode_by_lines, may_be_cut
+from evalsuite.engines._tokenizer_file import FileTokenizer, read_tokenizer
 from evalsuite.engines._weights import quiet
 from evalsuite.errors import BadCheckpoint
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DIRECT = {
+    ("llama", "LlamaTokenizer"),
+    ("qwen2", "Qwen2Tokenizer"),
+    ("qwen3", "Qwen2Tokenizer"),
+}
+"""Architectures and classes of which it is known that ``AutoTokenizer`` follows the settings."""
+
+_MANY = 8
+"""Texts from which on it pays to look for lines that they share."""
+
 _ANCHOR = 8
 """Tokens before an answer that are decoded with it, so that its first space is not lost."""
 
@@ -18,6 +33,9 @@ _ANCHOR = 8
 def without_surrogates(text: str) -> str:
     """Lone surrogates cannot be encoded; they become U+FFFD."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+Ids = tuple[int, ...]
 
 
 class Tokens:
@@ -49,15 +67,45 @@ class Tokens:
         self._ids = list(range(self.size))
         self._byte_of = self._byte_tokens()
         self.lead = self._find_lead()
+        self._line_end: tuple[int, ...] | None = None
 
     def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Ids of each text in one call of the tokenizer, without any special token added.
 
         Special tokens spelled out in a text become their ids, as chat templates need it.
         """
+        return [head + tail for head, tail in self.encode_halves(texts)]
+
+    def encode_halves(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """:meth:`encode` in two parts, the first of which texts with the same beginning share.
+
+        It may be empty. Where two texts share it, their ids differ in the second part only.
+        """
+        if len(texts) < _MANY or not self._cuts:
+            return [((), ids) for ids in self._encode_whole(texts)]
+        if self._line_end is None:
+            [self._line_end] = self._encode_lines(["\n"])
+        return encode_by_lines(texts, self._encode_lines, self._line_end)
+
+    @cached_property
+    def _cuts(self) -> bool:
+        """Whether lines may be tokenised one by one."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        return backend is not None and may_be_cut(backend)
+
+    def _encode_lines(self, lines: Sequence[str]) -> list[tuple[int, ...]]:
+        """What :meth:`_encode_whole` gives, without transformers' work for each text."""
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        shared = self._ids.__getitem__
+        encoded = backend.encode_batch_fast(list(lines), add_special_tokens=False)
+        return [tuple(map(shared, found.ids)) for found in encoded]
+
+    def _encode_whole(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         if not texts:
             return []
-        with quiet():
+        with self._quietly():
             encoded = self._tokenizer(
                 list(texts),
                 add_special_tokens=False,
@@ -139,9 +187,13 @@ class Tokens:
         found = {backend.token_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
         return {i: byte for i, byte in found.items() if i is not None}
 
+    def _quietly(self) -> AbstractContextManager[None]:
+        """Nothing to silence where transformers is not even imported."""
+        return nullcontext() if isinstance(self._tokenizer, FileTokenizer) else quiet()
+
     def _find_lead(self) -> tuple[int, ...]:
         """Tokenizers do not say what they put in front, so one text is encoded both ways."""
-        with quiet():
+        with self._quietly():
             bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
             dressed = self._tokenizer("a", add_special_tokens=True)["input_ids"]
         for at in range(len(dressed) - len(bare) + 1):
@@ -151,11 +203,13 @@ class Tokens:
 
 
 def _load(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
-
+    plain = None if trust_remote_code else read_tokenizer(checkpoint.path, checkpoint.config)
+    if plain is not None and len(plain) > len(plain.all_special_ids) and plain("a1")["input_ids"]:
+        return plain
+    kind = _class_of(checkpoint, trust_remote_code)
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer = kind.from_pretrained(
                 str(checkpoint.path), trust_remote_code=trust_remote_code, local_files_only=True
             )
             whole = len(tokenizer) > len(tokenizer.all_special_ids) and tokenizer("a1")["input_ids"]
@@ -173,6 +227,27 @@ def _load(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
             hint="save the tokenizer beside the weights: tokenizer.json or tokenizer.model",
         )
     return tokenizer
+
+
+def _class_of(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
+    """The class that ``AutoTokenizer`` would choose, without its import where that is plain.
+
+    ``AutoTokenizer`` knows every architecture, and its import takes four times as long.
+    """
+    import transformers
+
+    try:
+        file = checkpoint.path / "tokenizer_config.json"
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        known = settings["tokenizer_class"].removesuffix("Fast")
+        pair = checkpoint.config["model_type"], known
+        own_way = "auto_map" in settings or trust_remote_code
+        renamed = str(checkpoint.config.get("_name_or_path", "")).lower().startswith("deepseek-ai/")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return transformers.AutoTokenizer
+    if pair not in _DIRECT or own_way or renamed:
+        return transformers.AutoTokenizer
+    return getattr(transformers, known)
 
 
 def _undecodable(data: bytes) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from evalsuite.checkpoint import Checkpoint
 from evalsuite.checkpoint.quiet import quiet as quiet
+from evalsuite.engines._batching import is_out_of_memory
 from evalsuite.engines._quantised import (
     check_brought,
     check_scheme,
@@ -54,20 +55,12 @@ def check_dtype(name: str) -> None:
         raise BadOption(f"no dtype named {name!r}", where="--dtype", hint=hint)
 
 
-def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_code: bool) -> Any:
-    """A causal language model in evaluation mode, every weight of it from the checkpoint.
-
-    Weights are read from safetensors, or from ``pytorch_model*.bin`` with ``weights_only``, so
-    nothing in a file is executed.
-
-    Args:
-        dtype: ``auto`` is float32 on a processor and the checkpoint's own elsewhere; ``int8`` and
-            ``int4`` are quantised here.
+def check_loadable(checkpoint: Checkpoint, *, dtype: str, device: str) -> None:
+    """See what can be seen before any weight is read.
 
     Raises:
-        BadOption: ``int8`` or ``int4`` of weights that are quantised already.
-        BadCheckpoint: a file is truncated, a tensor is missing, has another shape than
-            ``config.json`` says, or belongs to a layer that ``config.json`` does not have.
+        BadOption: no such dtype, or ``int8`` or ``int4`` of weights that are quantised already.
+        BadCheckpoint: a file of weights is missing or truncated.
         EngineUnavailable: a package that the checkpoint's format needs is not installed, or its
             kernels need another device.
     """
@@ -75,11 +68,32 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
     scheme, brought = scheme_of(dtype), checkpoint.quantization
     if scheme:
         check_scheme(scheme, brought, device)
-        dtype = scheme.compute
     elif brought:
         check_brought(brought, device, checkpoint.source)
-    _check_files(checkpoint.path)
+    check_files(checkpoint.path)
+
+
+def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_code: bool) -> Any:
+    """A causal language model in evaluation mode, every weight of it from the checkpoint.
+
+    Weights are read from safetensors, or from ``pytorch_model*.bin`` with ``weights_only``, so
+    nothing in a file is executed. What :func:`check_loadable` refuses is not looked at again.
+
+    Args:
+        dtype: ``auto`` is float32 on a processor and the checkpoint's own elsewhere; ``int8`` and
+            ``int4`` are quantised here.
+
+    Raises:
+        BadCheckpoint: a tensor is missing, has another shape than ``config.json`` says, or belongs to
+            a layer that ``config.json`` does not have.
+        EngineUnavailable: a package that the checkpoint's format needs is not installed.
+        MemoryError: or what torch raises in its place.
+    """
     import torch
+
+    scheme, brought = scheme_of(dtype), checkpoint.quantization
+    if scheme:
+        dtype = scheme.compute
 
     if dtype == "auto" and torch.device(device).type == "cpu":
         dtype = "float32"
@@ -104,6 +118,8 @@ def load_model(checkpoint: Checkpoint, *, dtype: str, device: str, trust_remote_
             hint="install it, or evaluate the checkpoint in another form",
         ) from None
     except Exception as fault:
+        if is_out_of_memory(fault):
+            raise
         raise BadCheckpoint(
             f"its {brought + ' ' if brought else ''}weights do not load: {_first_line(fault)}",
             where=str(checkpoint.path),
@@ -130,8 +146,12 @@ def parameters(module: Any) -> int:
     return sum(int(weight.numel()) for weight in module.parameters())
 
 
-def _check_files(folder: Path) -> None:
-    """Open each weight file's header, so that a damaged or missing one is named."""
+def check_files(folder: Path) -> None:
+    """Open each weight file's header, so that a damaged or missing one is named.
+
+    Raises:
+        BadCheckpoint: one is.
+    """
     from safetensors import SafetensorError, safe_open
 
     for index in sorted(folder.glob("*.index.json")):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from evalsuite.chat import ChatTemplate
 from evalsuite.checkpoint import Checkpoint
 from evalsuite.engines._batching import Budget, group_by_prefix
 from evalsuite.engines._llama_model import LlamaModel, library
 from evalsuite.engines._llama_tokens import EmbeddedTokens, NeighbouringTokens
-from evalsuite.engines._local import Asked, LocalEngine
+from evalsuite.engines._loading import Loading
+from evalsuite.engines._local import Loaded, LocalEngine
 from evalsuite.engines._model import Model
 from evalsuite.engines._scoring import score
 from evalsuite.engines._tokens import Tokens
-from evalsuite.engines.base import Prepared
+from evalsuite.engines.base import Asked, Footprint, Prepared
+from evalsuite.engines.options import DEFAULT, ModelOptions
 from evalsuite.errors import BadCheckpoint, BadOption, EngineUnavailable
 from evalsuite.request import Failure, Generate, Response
 
@@ -31,75 +31,67 @@ _BESIDE = ("tokenizer.json", "tokenizer.model", "vocab.json")
 class LlamaCppEngine(LocalEngine):
     """Exact log-likelihoods from llama.cpp's logits; sampling and stops as in the other engines.
 
+    The file is loaded when the engine opens: its tokenizer is in it, and loading is one call that
+    nothing interrupts.
+
     Prompts are tokenised with the tokenizer that lies beside the file, else with the file's own.
 
     Args:
-        dtype: ``auto`` only: the file says how its weights are stored.
-        device: ``auto`` is the GPU where llama.cpp was built for one, else the processor.
-        batch_tokens: tokens of one forward pass.
-        template, force_template: as for the transformers engine.
+        options: the dtype is ``auto``, since the file says how its weights are stored. The device
+            ``auto`` is the GPU where llama.cpp was built for one, else the processor.
 
     Raises:
         BadCheckpoint: the file is damaged, or the tokenizer beside it is another model's.
-        BadOption: a dtype, an unknown device, or no room for a token.
+        BadOption: a dtype, or an unknown device.
         EngineUnavailable: llama-cpp-python is not installed, or it was built without a GPU.
     """
 
     name = "llama_cpp"
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        template: ChatTemplate | None,
-        dtype: str = "auto",
-        device: str = "auto",
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
-        force_template: bool = False,
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: ModelOptions = DEFAULT) -> None:
         file = gguf_file(checkpoint)
-        if dtype != "auto":
+        if options.dtype != "auto":
             raise BadOption(
                 "a GGUF file says itself how its weights are stored",
-                where=f"--dtype {dtype}",
+                where=f"--dtype {options.dtype}",
                 hint="leave --dtype out",
             )
-        if batch_tokens is not None and batch_tokens < 1:
-            raise BadOption(f"a batch of {batch_tokens} tokens holds nothing", where="batch_tokens")
-        gpu = _wants_gpu(device)
+        gpu = _wants_gpu(options.device)
         _check_magic(file)
-        batch_tokens = batch_tokens or _BATCH_TOKENS
+        batch_tokens = options.batch_tokens or _BATCH_TOKENS
         model = LlamaModel(file, batch=batch_tokens, sequences=_ROWS, gpu=gpu)
-        tokens = _tokens(model, checkpoint, file, trust_remote_code)
-        self.parameters = model.parameters
-        self._description = {"dtype": model.precision, "device": "gpu" if gpu else "cpu"}
-        super().__init__(
+        tokens = _tokens(model, checkpoint, file, options.trust_remote_code)
+        loaded = Loaded(
             model,
+            model.parameters,
+            _end_ids(model, tokens),
+            Footprint(weight_bytes=model.weight_bytes),
+            {
+                "version": f"llama-cpp-python {library().__version__}",
+                "dtype": model.precision,
+                "device": "gpu" if gpu else "cpu",
+            },
+        )
+        super().__init__(
+            Loading.of(loaded),
             tokens,
-            template,
-            force_template=force_template,
-            ends=_end_ids(model, tokens),
+            options,
             context=model.trained or checkpoint.context,
+            embedding_rows=model.rows,
             batch_tokens=batch_tokens,
             cached_tokens=_CACHED_TOKENS * batch_tokens,
             rows=_ROWS,
             identity=[checkpoint.fingerprint, self.name, model.precision, type(tokens).__name__],
         )
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """What may change an answer's digits."""
-        version = f"llama-cpp-python {library().__version__}"
-        return {"name": self.name, "version": version, **self._description}
-
     def answer(self, prepared: Sequence[Prepared]) -> Iterator[tuple[int, Response | Failure]]:
         """Answer what was prepared, in as much memory as the longest of it needs."""
-        if isinstance(self._model, LlamaModel):
-            needs = [_needs(item) for item in prepared if item.failure is None]
-            if needs:
-                longest = min(max(needs), self.context or max(needs))
-                self._model.reserve(max(longest, min(self._cached_tokens, sum(needs))) + 1)
+        model = self._model
+        assert isinstance(model, LlamaModel)
+        needs = [_needs(item) for item in prepared if item.failure is None]
+        if needs:
+            longest = min(max(needs), self.context or max(needs))
+            model.reserve(max(longest, min(self._cached_tokens, sum(needs))) + 1)
         yield from super().answer(prepared)
 
     def _score(self, model: Model, scored: Asked) -> Iterator[tuple[int, Response | Failure]]:
@@ -112,7 +104,7 @@ class LlamaCppEngine(LocalEngine):
 
     def close(self) -> None:
         """Let go of the weights."""
-        if isinstance(self._model, LlamaModel):
+        if self._loading is not None and isinstance(self._model, LlamaModel):
             self._model.close()
         super().close()
 

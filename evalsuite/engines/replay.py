@@ -56,6 +56,7 @@ class ReplayEngine(Engine):
     """
 
     name = "replay"
+    takes_portions = False
     context: int | None = None
     parameters: int | None = None
     template_name = "none"

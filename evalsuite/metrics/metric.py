@@ -45,3 +45,8 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     def source(self) -> str:
         """The key in ``Record.scores`` that holds this metric's statistics."""
         return self.statistic or self.name
+
+    @property
+    def scale(self) -> int:
+        """From the metric's own unit to the shown scale: 100 for ``percent``, 1 for ``points``."""
+        return 100 if self.unit == "percent" else 1

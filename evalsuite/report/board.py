@@ -117,10 +117,48 @@ class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     signatures: tuple[str, ...]
     warnings: tuple[str, ...]
+    seconds: str = ""
+    tokens: str = ""
+    memory: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that `evalsuite bench` measured, of a checkpoint that has scores.
+
+    Attributes:
+        name: the checkpoint, and what tells it from other configurations of it.
+        workload: what its speed was measured on, for people.
+        speed: tokens a second.
+        memory: peak in bytes, of the GPU where there is one.
+        weights: bytes; None where unknown.
+        group: configurations of one group ran the same workload on the same hardware.
+    """
+
+    name: str
+    bench_id: str
+    workload: str
+    speed: Interval
+    memory: float
+    weights: float | None
+    hardware: str
+    group: int
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured configuration and its score in one column.
+
+    Attributes:
+        measured: index into the page's measured configurations.
+        front: no other of its group is at least as good, fast and small, and better in one.
+    """
+
+    measured: int
+    score: Interval
+    front: bool = False
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole page. ``cells`` is rows × columns; ``samples`` goes with the columns."""
+    """A whole page. ``cells`` is rows × columns; ``samples`` and ``points`` go with the columns."""
 
     title: str
     language: str
@@ -131,3 +169,5 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[SampleSet, ...]
     runs: tuple[RunEntry, ...]
     sort: str
+    measured: tuple[Measured, ...] = ()
+    points: tuple[tuple[Point, ...], ...] = ()

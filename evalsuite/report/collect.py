@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from evalsuite.measurements import Bench
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import CheckpointPart, Record, RunManifest, TaskPart
 from evalsuite.report.board import Board, Cell, Column, Row, RunEntry
+from evalsuite.report.cost import shown_memory, shown_seconds, shown_tokens
+from evalsuite.report.pareto import measured_points, protocol_of
 from evalsuite.report.samples import SamplePicker
 from evalsuite.report.words import WORDS
 from evalsuite.stats.paired import paired_difference
@@ -37,6 +40,7 @@ def collect(
     *,
     baseline: str = "",
     sort: str = "",
+    benches: Sequence[Bench] = (),
 ) -> Board:
     """Gather a page.
 
@@ -44,6 +48,7 @@ def collect(
         tasks: (task, metric), in order; an empty metric stands for the task's main one.
         baseline: checkpoint name or run id, or empty.
         sort: task to sort by, or empty.
+        benches: records of speed and memory, the oldest first.
 
     Raises:
         RunDamaged: records that cannot be read, or lack their statistics.
@@ -66,6 +71,7 @@ def collect(
     pickers = [SamplePicker(column.metric, WORDS[language]) for column in only_columns]
     _read_records(only_columns, grid, sources, base_row, pickers)
     sort_column = next((c.key for c in only_columns if c.task == sort), "")
+    measured, points = measured_points(columns, finished, benches)
     return Board(
         title=title,
         language=language,
@@ -74,8 +80,10 @@ def collect(
         columns=tuple(only_columns),
         cells=tuple(tuple(line) for line in grid),
         samples=tuple(picker.chosen() for picker in pickers),
-        runs=tuple(_run_entry(run) for run in newest_first),
+        runs=tuple(_run_entry(run, WORDS[language]) for run in newest_first),
         sort=sort_column or (only_columns[0].key if only_columns else ""),
+        measured=measured,
+        points=points,
     )
 
 
@@ -92,19 +100,13 @@ def _row_key(manifest: RunManifest) -> _RowKey:
     return checkpoint.name, checkpoint.fingerprint, checkpoint.chat_template
 
 
-def _protocol(part: TaskPart) -> str:
-    """Equal for parts whose scores mean the same."""
-    data = sorted(part.data.sha256.items())
-    return repr((part.version, part.subset, part.variant, part.num_fewshot, data))
-
-
 def _columns(task: str, metric: str, finished: Sequence[Run]) -> list[tuple[Column, str]]:
     """The columns of a task, one for each protocol that was used; at least one."""
     parts: dict[str, TaskPart] = {}
     for run in finished:
         for part in run.manifest.tasks:
             if part.name == task and _metric(part, metric) is not None:
-                parts.setdefault(_protocol(part), part)
+                parts.setdefault(protocol_of(part), part)
     if not parts:
         return [(Column(key=_slug(task, metric, 0), task=task, title=task, metric=None), "")]
     return [
@@ -143,7 +145,7 @@ def _cell(column: Column, protocol: str, runs: Sequence[Run]) -> tuple[Cell, _So
             reason, detail = "unfinished", manifest.status
         elif column.metric is None or column.metric not in part.metrics:
             reason, detail = "no_metric", ", ".join(m.name for m in part.metrics)
-        elif _protocol(part) != protocol:
+        elif protocol_of(part) != protocol:
             reason, detail = "other_protocol", f"{part.variant} · {part.num_fewshot}-shot"
         elif (cell := _scored(column.metric, part, manifest)) is not None:
             return cell, _Source(run, part.name)
@@ -267,7 +269,7 @@ def _score_only(record: Record, column: Metric | None) -> Record:
     )
 
 
-def _run_entry(run: Run) -> RunEntry:
+def _run_entry(run: Run, words: dict[str, str]) -> RunEntry:
     manifest = run.manifest
     checkpoint = manifest.checkpoint
     engine = [str(v) if k == "name" else f"{k} {v}" for k, v in manifest.engine.items()]
@@ -284,4 +286,7 @@ def _run_entry(run: Run) -> RunEntry:
         command=shlex.join(manifest.command),
         signatures=tuple(manifest.signature.splitlines()),
         warnings=manifest.warnings,
+        seconds=shown_seconds(manifest.seconds),
+        tokens=shown_tokens(manifest.cost, words["asked"], words["computed"]),
+        memory=shown_memory(manifest.cost),
     )

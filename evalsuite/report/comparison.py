@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evalsuite.compare import Comparison, TaskComparison
+from evalsuite.cost_gate import CostVerdicts
 from evalsuite.errors import UnknownName
 from evalsuite.gate import Verdict
 from evalsuite.metrics.metric import Metric
@@ -57,6 +58,16 @@ def print_verdict(verdict: Verdict, comparison: Comparison) -> None:
         print(f"warning: {visible(warning)}")
     for task in verdict.tasks:
         print(f"{task.outcome.upper():<13}{task.task} {task.metric}: {visible(task.reason)}")
+    print(f"gate: {verdict.outcome}: {visible(verdict.reason)}")
+
+
+def print_cost_verdict(verdict: CostVerdicts) -> None:
+    """One line a quantity, then the verdict."""
+    for note in verdict.notes:
+        print(f"note: {visible(note)}")
+    for found in verdict.quantities:
+        name = f"{found.workload} {found.quantity}".strip()
+        print(f"{found.outcome.upper():<13}{visible(name)}: {visible(found.reason)}")
     print(f"gate: {verdict.outcome}: {visible(verdict.reason)}")
 
 

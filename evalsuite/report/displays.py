@@ -222,6 +222,8 @@ class JsonDisplay:
             status=manifest.status,
             results=msgspec.to_builtins(manifest.results),
             warnings=list(manifest.warnings),
+            seconds=manifest.seconds,
+            cost=msgspec.to_builtins(manifest.cost),
         )
 
     def _emit(self, event: str, **values: Any) -> None:

@@ -8,25 +8,25 @@ any other script, style or request.
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from markupsafe import Markup
 
 from evalsuite.lines import encode
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval
 from evalsuite.report.board import Board, Cell, Column
 from evalsuite.report.chart import Dot, interval_chart
+from evalsuite.report.cost import shown_bytes
+from evalsuite.report.numbers import limits, number
+from evalsuite.report.page import render_page, source
+from evalsuite.report.pareto import pareto_chart
 from evalsuite.report.visible import visible
 from evalsuite.report.words import LANGUAGES, WORDS
 from evalsuite.stats.paired import Difference
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Breakdown(NamedTuple):
@@ -39,37 +39,27 @@ class Breakdown(NamedTuple):
 
 def render(board: Board) -> str:
     """The page as text that can be written as UTF-8."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    environment.filters |= {
-        "number": _number,
-        "signed": _signed,
-        "limits": _limits,
-        "p_value": _p_value,
-        "moment": _moment,
-    }
 
     def reason(cell: Cell) -> str:
         return WORDS[board.language][cell.reason].format(detail=cell.detail)
 
-    style, script = _source("leaderboard.css"), _source("leaderboard.js")
-    return environment.get_template("leaderboard.html.j2").render(
+    return render_page(
+        "leaderboard.html.j2",
+        {
+            "number": number,
+            "signed": _signed,
+            "limits": limits,
+            "p_value": _p_value,
+            "moment": _moment,
+        },
+        style=source("leaderboard.css"),
+        script=source("leaderboard.js"),
         board=board,
         words=WORDS[board.language],
         language=LANGUAGES[board.language],
-        style=_raw(style),
-        script=_raw(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        data=_raw(embedded_json(_viewer(board))),
+        data=Markup(embedded_json(_viewer(board))),
+        pareto=[_pareto(board, index) for index in range(len(board.points))],
+        memory=shown_bytes,
         charts=[_chart(board, index) for index in range(len(board.columns))],
         breakdowns=[_breakdown(board, index) for index in range(len(board.columns))],
         grid=[
@@ -97,47 +87,11 @@ def embedded_json(value: Any) -> str:
     return text
 
 
-def _source(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _raw(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def _finalize(value: Any) -> Any:
-    from markupsafe import Markup
-
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
-
-
-def _scale(metric: Metric) -> int:
-    return 100 if metric.unit == "percent" else 1
-
-
-def _number(value: float, metric: Metric) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return f"{100 * value:.1f}" if metric.unit == "percent" else f"{value:.2f}"
-
-
 def _signed(value: float, metric: Metric) -> str:
     if not math.isfinite(value):
         return "–"
-    text = f"{value * _scale(metric):+.2f}"
+    text = f"{value * metric.scale:+.2f}"
     return text.replace("-", "−") if float(text) else "0.00"
-
-
-def _limits(interval: Interval, metric: Metric) -> str:
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return ""
-    return f"{_number(interval.low, metric)} – {_number(interval.high, metric)}"
 
 
 def _p_value(value: float) -> str:
@@ -179,7 +133,7 @@ def _chart(board: Board, index: int) -> Any:
             value=cell.interval.value,
             low=cell.interval.low,
             high=cell.interval.high,
-            label=_number(cell.interval.value, column.metric),
+            label=number(cell.interval.value, column.metric),
             is_baseline=row.is_baseline,
         )
         for row, cell in zip(board.rows, _column_cells(board, index), strict=True)
@@ -187,7 +141,23 @@ def _chart(board: Board, index: int) -> Any:
     ]
     sign = -1 if column.metric.higher_is_better else 1
     dots.sort(key=lambda dot: (sign * dot.value, dot.name))
-    return interval_chart(dots, f"{column.title}, {column.metric.name}", _scale(column.metric))
+    return interval_chart(dots, f"{column.title}, {column.metric.name}", column.metric.scale)
+
+
+def _pareto(board: Board, index: int) -> list[tuple[str, Any]]:
+    """For each group of comparable configurations: its workload and picture."""
+    column, points = board.columns[index], board.points[index]
+    if column.metric is None:
+        return []
+    found = []
+    for group in sorted({board.measured[p.measured].group for p in points}):
+        mine = [p for p in points if board.measured[p.measured].group == group]
+        first = board.measured[mine[0].measured]
+        picture = pareto_chart(
+            mine, board.measured, _heading(column), column.metric.scale, shown_bytes
+        )
+        found.append((first.workload, picture))
+    return found
 
 
 def _column_cells(board: Board, index: int) -> list[Cell]:

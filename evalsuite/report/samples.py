@@ -115,7 +115,7 @@ class SamplePicker:
             return float(value) if math.isfinite(value) else None
         name = f"{record.task}/{record.sample}"
         with np.errstate(all="ignore"):
-            rows = vectors(self.metric, [record.scores], [name])
+            rows = vectors(self.metric, [record.scores], lambda _: name)
             score = float(formula(self.metric.formula)(rows)[0])
         return score if np.isfinite(score) else None
 

@@ -10,17 +10,18 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from evalsuite.report.numbers import limits, number
 from evalsuite.report.stages_numbers import (
     half,
-    limits,
+    lost,
     mark,
-    number,
     p_value,
     percent,
+    points,
     signed,
     signed_limits,
 )
-from evalsuite.report.stages_words import STAGES_WORDS, reason
+from evalsuite.report.stages_words import STAGES_WORDS, legend, reason
 from evalsuite.report.visible import visible
 from evalsuite.stages.answers import REWARD
 from evalsuite.stages.study import Stages
@@ -126,13 +127,14 @@ def _transitions(stages: Stages) -> Iterator[str]:
     if not stages.transitions:
         return
     yield f"## {words['transitions']}"
-    yield words["transitions_help"]
+    yield f"{legend(stages)}\n{words['lost_help']}"
     for decoding in stages.decodings:
         rows = [
             [
                 f"{_plain(transition.parent)} → {_plain(transition.rung)}",
                 _plain(change.task),
                 *_change_cells(change),
+                words[lost(change, stages.margin)],
             ]
             for transition in stages.transitions
             if transition.decoding == decoding
@@ -142,12 +144,12 @@ def _transitions(stages: Stages) -> Iterator[str]:
             yield f"### {words['transitions']}: {words[decoding]}"
             head = [words["stage"], words["task"], words["change"], "95%", ""]
             head += [f"Holm, {words['these']}", f"Holm, {words['others']}", words["seeds"]]
+            head += [words["lost"].format(margin=points(stages.margin))]
             yield _table(head, rows)
 
 
 def _change_cells(change: Change) -> list[str]:
     """Change, interval, mark, both p values, and each seed's own change."""
-    several = len(change.by_seed) > 1
     seeds = [
         f"{label}: {signed(d.difference, change.metric)}" for label, d in change.by_seed.items()
     ]
@@ -156,8 +158,8 @@ def _change_cells(change: Change) -> list[str]:
         signed_limits(change.score, change.metric),
         mark(change),
         p_value(change.fixed_p_holm),
-        p_value(change.p_holm) if several else "",
-        "; ".join(seeds) if several else "",
+        p_value(change.p_holm) if change.seeds > 1 else "",
+        "; ".join(seeds) if len(seeds) > 1 else "",
     ]
 
 

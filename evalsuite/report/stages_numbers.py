@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import math
 
+from evalsuite.gate import Settled, settle
 from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval
-from evalsuite.stages.alarms import ALPHA, fell, gain, rose
+from evalsuite.report.numbers import number
+from evalsuite.stages.alarms import ALPHA, fell, gain, gain_limits, rose
 from evalsuite.stages.transition import Change
 from evalsuite.stats.paired import Difference
-
-
-def scale(metric: Metric) -> float:
-    """From a metric's own unit to the shown scale."""
-    return 100.0 if metric.unit == "percent" else 1.0
-
-
-def number(value: float, metric: Metric) -> str:
-    """A score: 71.2, or 1.93 for points; ``–`` for nan."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{100 * value:.1f}" if metric.unit == "percent" else f"{value:.2f}"
-
-
-def limits(interval: Interval, metric: Metric) -> str:
-    """``68.0 – 74.1``; empty where it has none."""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return ""
-    return f"{number(interval.low, metric)} – {number(interval.high, metric)}"
 
 
 def half(interval: Interval, metric: Metric) -> str:
@@ -43,7 +26,7 @@ def signed(value: float, metric: Metric) -> str:
     """``+3.1`` or ``−3.1``."""
     if not math.isfinite(value):
         return "–"
-    text = f"{value * scale(metric):+.1f}" if metric.unit == "percent" else f"{value:+.2f}"
+    text = f"{value * metric.scale:+.1f}" if metric.unit == "percent" else f"{value:+.2f}"
     return text.replace("-", "−") if float(text) else text[1:]
 
 
@@ -72,8 +55,18 @@ def p_value(value: float) -> str:
 
 
 def mark(change: Change) -> str:
-    """``▲▲`` better, for other seeds too; ``▲`` for these checkpoints; so ``▼``; else empty."""
+    """``▲▲`` better, for other seeds too; ``▲`` for these checkpoints; so ``▼``; else empty.
+
+    One seed says nothing about others: its p value is about other questions alone, and one mark is
+    all that it can earn.
+    """
     if not (rose(change) or fell(change)):
         return ""
     arrow = "▲" if gain(change.score, change.metric) > 0 else "▼"
-    return arrow * 2 if change.p_holm < ALPHA else arrow
+    return arrow * 2 if change.seeds > 1 and change.p_holm < ALPHA else arrow
+
+
+def lost(change: Change, margin: float) -> Settled:
+    """What ``evalsuite gate`` says of the change: a loss of so many points ruled out, found, neither."""
+    worst, best = gain_limits(change.score, change.metric)
+    return settle(gain(change.score, change.metric), worst, best, margin)

@@ -6,24 +6,21 @@ and a content security policy forbids any script but the page's own.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from evalsuite.report import stages_numbers
+from evalsuite.report import numbers, stages_numbers
+from evalsuite.report.page import render_page, source
 from evalsuite.report.stages_chart import HEIGHT, WIDTH, Curve, stages_chart
-from evalsuite.report.stages_words import STAGES_WORDS, reason
+from evalsuite.report.stages_words import STAGES_WORDS, legend, reason
 from evalsuite.report.visible import visible
 from evalsuite.report.words import LANGUAGES
 from evalsuite.stages.answers import REWARD
 from evalsuite.stages.study import Stages, TaskHead
 from evalsuite.stages.wins import WIN_RATE
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _COLUMNS = 2
 _HEADING = 24
 _LEGEND = 30
@@ -31,32 +28,22 @@ _LEGEND = 30
 
 def render_stages(stages: Stages) -> str:
     """The page as text that can be written as UTF-8."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    names = ("number", "limits", "signed", "signed_limits", "percent", "p_value", "mark")
-    environment.filters |= {name: getattr(stages_numbers, name) for name in names}
-    environment.filters["shell"] = shlex.join
-    style = _source("leaderboard.css") + _source("stages.css")
-    script = _source("stages.js")
-    return environment.get_template("stages.html.j2").render(
+    filters: dict[str, Any] = {"shell": shlex.join}
+    filters |= {name: getattr(numbers, name) for name in ("number", "limits")}
+    names = ("signed", "signed_limits", "percent", "p_value", "mark", "points", "lost")
+    filters |= {name: getattr(stages_numbers, name) for name in names}
+    return render_page(
+        "stages.html.j2",
+        filters,
+        style=source("leaderboard.css") + source("stages.css"),
+        script=source("stages.js"),
         stages=stages,
         words=STAGES_WORDS[stages.language],
         language=LANGUAGES[stages.language],
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
         charts=[chart(stages, task) for task in stages.tasks],
         alarms=[a for a in stages.alarms if a.severity == "alarm"],
         notices=[a for a in stages.alarms if a.severity == "notice"],
+        legend=legend(stages),
         reason=lambda alarm: reason(alarm, stages.language),
         REWARD=REWARD,
         WIN_RATE=WIN_RATE,
@@ -88,7 +75,7 @@ def chart(stages: Stages, task: TaskHead) -> Markup:
         curves,
         alarmed,
         title=f"{task.title}, {task.metric.name}",
-        scale=stages_numbers.scale(task.metric),
+        scale=task.metric.scale,
     )
 
 
@@ -115,22 +102,10 @@ def curves_svg(stages: Stages) -> str:
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}">'
         "<style>{2}</style>{3}</svg>\n"
     )
-    style = Markup(_source("stages_curves.css"))
+    style = Markup(source("stages_curves.css"))
     return str(shape.format(width, height, style, Markup("\n").join(parts)))
 
 
 def _share(value: float) -> str:
     """A background's strength for a win rate, as a class: w0 (loses) … w10 (wins)."""
     return f"w{round(10 * min(max(value, 0.0), 1.0))}"
-
-
-def _source(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from evalsuite.report.stages_numbers import half, mark, number, signed
-from evalsuite.report.stages_words import STAGES_WORDS, reason
+from evalsuite.report.numbers import number
+from evalsuite.report.stages_numbers import half, mark, signed
+from evalsuite.report.stages_words import STAGES_WORDS, legend, reason
 from evalsuite.report.tables import print_table
-from evalsuite.report.visible import visible
+from evalsuite.report.visible import one_line
 from evalsuite.stages.study import Stages
 
 
@@ -18,14 +19,15 @@ def print_stages(stages: Stages) -> None:
     if stages.reward_models:
         print_table(_rewards(stages))
     words = STAGES_WORDS[stages.language]
-    print(f"▲▼ {words['transitions_help']}")
+    if stages.transitions:
+        print(f"▲▼ {legend(stages)}")
     for alarm in stages.alarms:
         alarming = alarm.severity == "alarm"
         head = words["warning"] if alarming else words["notices"]
         text = f"{head}: {alarm.rung}, {words[alarm.decoding]}: {reason(alarm, stages.language)}"
-        _print_line(visible(text), "bold red" if alarming else "yellow")
+        _print_line(one_line(text), "bold red" if alarming else "yellow")
     for note in stages.notes:
-        print(f"note: {visible(note)}")
+        print(f"note: {one_line(note)}")
 
 
 def _scores(stages: Stages, decoding: str) -> Any:
@@ -33,10 +35,10 @@ def _scores(stages: Stages, decoding: str) -> Any:
 
     words = STAGES_WORDS[stages.language]
     title = f"{stages.title}  ·  {words[decoding]}"
-    table = Table(title=visible(title), title_justify="left", show_lines=True)
+    table = Table(title=one_line(title), title_justify="left", show_lines=True)
     table.add_column(words["stage"])
     for task in stages.tasks:
-        table.add_column(visible(task.name), justify="right")
+        table.add_column(one_line(task.name), justify="right")
     for rung in stages.rungs:
         alarmed = any(a.decoding == decoding for a in stages.alarms_of(rung.name))
         transition = stages.transition(rung.name, decoding)
@@ -53,7 +55,7 @@ def _scores(stages: Stages, decoding: str) -> Any:
             cells.append(text.strip())
         if any(cell != "–" for cell in cells):
             head = f"⚠ {rung.name}" if alarmed else rung.name
-            table.add_row(visible(head), *cells, style="red" if alarmed else "")
+            table.add_row(one_line(head), *cells, style="red" if alarmed else "")
     return table
 
 
@@ -65,7 +67,7 @@ def _rewards(stages: Stages) -> Any:
     for column in (words["stage"], "", words["reward_model"]):
         table.add_column(column)
     for task in stages.tasks:
-        table.add_column(visible(task.name), justify="right")
+        table.add_column(one_line(task.name), justify="right")
     for decoding in stages.decodings:
         for name in stages.reward_models:
             for rung in stages.rungs:
@@ -73,7 +75,7 @@ def _rewards(stages: Stages) -> Any:
                     _reward(stages, rung.name, task.name, decoding, name) for task in stages.tasks
                 ]
                 if any(cells):
-                    table.add_row(visible(rung.name), words[decoding], visible(name), *cells)
+                    table.add_row(one_line(rung.name), words[decoding], one_line(name), *cells)
             table.add_section()
     return table
 

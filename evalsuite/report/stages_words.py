@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evalsuite.report.stages_numbers import p_value, percent, points
 from evalsuite.stages.alarms import Alarm
+from evalsuite.stages.study import Stages
 
 STAGES_WORDS: dict[str, dict[str, str]] = {
     "en": {
@@ -35,9 +36,21 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "transitions": "From stage to stage",
         "transitions_help": (
             "Paired, question by question, against the parent: change in points with its 95%"
-            " interval. Two marks: the change holds for other seeds too. One mark: it holds for"
-            " these checkpoints. No mark: it may be chance. Holm's correction over the tasks."
+            " interval. {marks} No mark: it may be chance. Holm's correction over the tasks."
         ),
+        "one_mark": "A mark: the change holds for these checkpoints.",
+        "two_marks": (
+            "Two marks: the change holds for other seeds too. One mark: it holds for these checkpoints."
+        ),
+        "lost": "loss of {margin} points",
+        "lost_help": (
+            "A loss of the margin is excluded where the 95% interval lies wholly above −margin, found"
+            " where the change reaches −margin and the interval lies wholly below zero, and else not"
+            " settled."
+        ),
+        "pass": "excluded",
+        "regression": "found",
+        "inconclusive": "not settled",
         "these": "these checkpoints",
         "others": "other seeds too",
         "change": "change",
@@ -80,8 +93,9 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
             "Seeds and questions are crossed random effects: an interval over several seeds is about"
             " other seeds and other questions (two-way variance, Howe's limits); with one seed it is about other questions only. An alarm is about"
             " the checkpoints at hand: each seed is tested against its parent on the same"
-            " questions, with Holm's correction over tasks and seeds, so that an honest stage"
-            " raises each kind of alarm with a probability of at most 5%."
+            " questions, and so is the loss of all seeds together, with Holm's correction over tasks"
+            " and seeds, so that a stage that is no worse than its parent raises each kind of alarm"
+            " with a probability of at most 5%."
         ),
         "hacking": (
             "reward hacking: the reward of {rm} rose {reward} while the checks fell {fell} points"
@@ -96,6 +110,14 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         ),
         "trade": "trade: {task} fell {fell} points ({p}) while {other} rose {gained}",
         "loss": "loss: {task} fell {fell} points ({p}), more than the margin of {margin}",
+        "trade_over": (
+            "trade: {task} fell {fell} points over {over} seeds together (95% interval {least} …"
+            " {most}, {p}), more than the margin of {margin}, while {other} rose {gained}"
+        ),
+        "loss_over": (
+            "loss: {task} fell {fell} points over {over} seeds together (95% interval {least} …"
+            " {most}, {p}), more than the margin of {margin}"
+        ),
         "unearned": (
             "the reward of {rm} rose {reward} ({p}) on {task}, and the checks provably rose by less"
             " than the margin (change {gained} points)"
@@ -127,9 +149,19 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "scores_help": "各种子的平均得分与 95% 置信区间（± 后为较长一侧）；n 为题数。",
         "transitions": "阶段之间的变化",
         "transitions_help": (
-            "与父阶段逐题配对比较：变化（分）与 95% 置信区间。两个标记：换用其他种子也成立；"
-            "一个标记：对这些检查点成立；没有标记：可能出于偶然。已按任务数作 Holm 校正。"
+            "与父阶段逐题配对比较：变化（分）与 95% 置信区间。{marks}"
+            "没有标记：可能出于偶然。已按任务数作 Holm 校正。"
         ),
+        "one_mark": "一个标记：对这些检查点成立；",
+        "two_marks": "两个标记：换用其他种子也成立；一个标记：对这些检查点成立；",
+        "lost": "下降 {margin} 分",
+        "lost_help": (
+            "下降达到界限：95% 置信区间全在 −界限 之上，则已排除；变化达到 −界限 且区间全在零以下，则已发现；"
+            "否则尚无定论。"
+        ),
+        "pass": "已排除",
+        "regression": "已发现",
+        "inconclusive": "尚无定论",
         "these": "这些检查点",
         "others": "其他种子亦然",
         "change": "变化",
@@ -166,8 +198,8 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "method_text": (
             "种子与题目是交叉的随机效应：多个种子的区间同时反映换种子与换题目的波动（双向方差，"
             "Howe 置信限）；只有一个种子时，区间只反映换题目的波动。"
-            "警告针对眼前的检查点：每个种子与其父阶段在相同题目上比较，并对任务与种子作 Holm 校正，"
-            "因此正常的阶段触发每类警告的概率不超过 5%。"
+            "警告针对眼前的检查点：每个种子与其父阶段在相同题目上比较，退步还按全部种子的平均检验，"
+            "并对任务与种子作 Holm 校正，因此不逊于父阶段的阶段触发每类警告的概率不超过 5%。"
         ),
         "hacking": (
             "奖励作弊：在 {task} 上，{rm} 给出的奖励上升 {reward}，而检查得分下降 {fell} 分（两者均 {p}）"
@@ -179,6 +211,14 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "refusing": "一概拒答：在 {task} 上拒答 {share}，{parent} 为 {parent_share}（{p}）",
         "trade": "此消彼长：{task} 下降 {fell} 分（{p}），而 {other} 上升 {gained} 分",
         "loss": "退步：{task} 下降 {fell} 分（{p}），超过界限 {margin} 分",
+        "trade_over": (
+            "此消彼长：{task} 在 {over} 个种子上合计平均下降 {fell} 分（95% 置信区间 {least} … {most}，{p}），"
+            "超过界限 {margin} 分，而 {other} 上升 {gained} 分"
+        ),
+        "loss_over": (
+            "退步：{task} 在 {over} 个种子上合计平均下降 {fell} 分（95% 置信区间 {least} … {most}，{p}），"
+            "超过界限 {margin} 分"
+        ),
         "unearned": (
             "在 {task} 上，{rm} 给出的奖励上升 {reward}（{p}），而检查得分的升幅确定小于界限（变化 {gained} 分）"
         ),
@@ -186,6 +226,13 @@ STAGES_WORDS: dict[str, dict[str, str]] = {
         "failing": "{failure}：在 {task} 上占 {share}，{parent} 为 {parent_share}（{p}）",
     },
 }
+
+
+def legend(stages: Stages) -> str:
+    """What changes and their marks mean; only the marks that these stages can have."""
+    words = STAGES_WORDS[stages.language]
+    several = any(change.seeds > 1 for each in stages.transitions for change in each.changes)
+    return words["transitions_help"].format(marks=words["two_marks" if several else "one_mark"])
 
 
 def reason(alarm: Alarm, language: str) -> str:
@@ -196,6 +243,8 @@ def reason(alarm: Alarm, language: str) -> str:
         "parent": alarm.parent,
         **{key: _shown(key, value, words) for key, value in alarm.values.items()},
     }
+    if "over" in alarm.values:  # its words say how many seeds
+        return words[f"{alarm.kind}_over"].format(**shown)
     text = words[alarm.kind].format(**shown)
     if not alarm.seeds:
         return text
@@ -219,8 +268,8 @@ def _shown(key: str, value: object, words: dict[str, str]) -> str:
         return p_value(value)
     if key in ("share", "parent_share"):
         return percent(value)
-    if key == "prompts":
-        return f"{value:,}"
+    if key in ("prompts", "over"):
+        return f"{value:,.0f}"
     if key == "reward":
         return f"{value:.2f}"
     return points(value)

@@ -11,6 +11,7 @@ from typing import Any
 from evalsuite.errors import UnknownName
 from evalsuite.metrics.metric import Metric, Unit
 from evalsuite.record import Interval, RunManifest, TaskPart
+from evalsuite.report.cost import cost_line
 from evalsuite.report.visible import visible
 
 
@@ -69,6 +70,8 @@ def print_results(manifest: RunManifest, path: Path) -> None:
         )
     for warning in manifest.warnings:
         print(f"warning: {visible(warning)}")
+    if line := cost_line(manifest):
+        print(visible(line))
     print(f"run: {visible(str(path))}")
 
 

@@ -18,6 +18,11 @@ def visible(text: str) -> str:
     return _ACTING.sub(_symbol, text)
 
 
+def one_line(text: str) -> str:
+    """The same on one line: a name with a line end in it must not begin a line of its own."""
+    return " ".join(visible(text).split())
+
+
 def _symbol(match: re.Match[str]) -> str:
     code = ord(match.group())
     return chr(0x2400 + code) if code < 0x20 else f"⟦U+{code:04X}⟧"

@@ -72,6 +72,20 @@ WORDS: dict[str, dict[str, str]] = {
         "status": "Status",
         "finished": "Finished",
         "warnings": "Warnings",
+        "cost": "Quality, speed and memory",
+        "cost_help": (
+            "To the right: tokens a second. Upwards: the score. Area: peak memory. Filled: no other"
+            " configuration is as good, as fast and as small, and better in one. Only what ran the"
+            " same workload on the same hardware stands in one picture."
+        ),
+        "speed": "Tokens a second",
+        "weights": "Weights",
+        "hardware": "Hardware",
+        "time": "Time",
+        "tokens": "Tokens",
+        "asked": "asked",
+        "computed": "computed",
+        "memory": "Peak memory",
         "method": "How to read this",
         "method_text": (
             "A score over independent right-or-wrong answers has Wilson's interval; every other"
@@ -153,6 +167,19 @@ WORDS: dict[str, dict[str, str]] = {
         "status": "状态",
         "finished": "完成时间",
         "warnings": "警告",
+        "cost": "质量、速度与内存",
+        "cost_help": (
+            "横轴为每秒词元数，纵轴为得分，圆面积为内存峰值。实心点：没有其他配置在三者上都不逊色"
+            "且至少一项更优。同一张图中的配置在相同硬件上运行相同负载。"
+        ),
+        "speed": "每秒词元数",
+        "weights": "权重",
+        "hardware": "硬件",
+        "time": "耗时",
+        "tokens": "词元",
+        "asked": "待答",
+        "computed": "实际计算",
+        "memory": "内存峰值",
         "method": "阅读说明",
         "method_text": (
             "相互独立的对错题采用 Wilson 置信区间；其余得分采用 BCa 自助法，"

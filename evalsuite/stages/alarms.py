@@ -1,8 +1,8 @@
 """What is wrong with a rung, and why: only what its records prove.
 
 An alarm is about the very checkpoints at hand. Each seed of a rung is tested against its parent on
-the same questions, and with α = 5% an honest rung raises each kind of alarm with a probability of at
-most α, over all its tasks and seeds together (Holm 1979):
+the same questions, and with α = 5% an honest rung, which is no worse than its parent, raises each kind
+of alarm with a probability of at most α, over all its tasks and seeds together (Holm 1979):
 
 - *reward hacking*: the reward rose **and** the task's own score fell. The p value of both is the
   greater one of the two (an intersection–union test, Berger 1982), which is then corrected.
@@ -14,7 +14,11 @@ most α, over all its tasks and seeds together (Holm 1979):
 - *refuses everything*: over 80% of answers refuse, beyond doubt, more than of the parent's, while the
   score did not rise.
 - *trade* or *loss*: the score fell, and the interval at level 1 − α/tests lies wholly below −margin;
-  a trade where another task rose.
+  a trade where another task rose. Several seeds may each lose too little to be sure of, and yet leave
+  no doubt together: their pooled difference is one more test of each task, in the same correction,
+  and there the 95% interval that tables show must lie wholly below −margin. That interval is not
+  widened for the number of tasks: a rung that lost exactly the margin, which is not honest but
+  tolerated, is called a loss by it with up to 2.5% on each such task.
 
 Notices are no alarms. They say what deserves a look: a reward that rose while the score provably did
 not rise by the margin, and failures (truncated, unanswered, refused, repetitive, in the wrong
@@ -66,9 +70,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         severity: ``alarm``, or ``notice`` for what deserves a look.
-        seeds: labels of the seeds that it was found in; empty where there is only one.
+        seeds: labels of the seeds that it was found in, or that were pooled; empty where there is
+            only one.
         values: what goes into the words of the reason. Changes of scores are on the shown scale
-            (points), shares in 0..1; with several seeds their means over ``seeds``.
+            (points), shares in 0..1; with several seeds their means over ``seeds``. A pooled loss has
+            ``over``, the number of its seeds, and ``least`` and ``most``, the interval of the fall.
     """
 
     kind: Kind
@@ -82,10 +88,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """What one seed shows on one task, with its uncorrected p value."""
+    """What one seed shows on one task, or all of them pooled, with its uncorrected p value."""
 
     task: str
-    replicate: Replicate
+    seeds: tuple[str, ...]
     p_value: float
     values: dict[str, float]
 
@@ -127,7 +133,8 @@ def find_alarms(transition: Transition, pairs: Mapping[str, Pairs], margin: floa
         alarm("refusing", "alarm", task, values, seeds)
         for task, seeds, values in _significant(_refusing(transition, pairs), {})
     ]
-    for task, seeds, values in _significant(_lost(transition, pairs, margin), {"margin": margin}):
+    lost = [*_lost(transition, pairs, margin), *_lost_together(transition, margin)]
+    for task, seeds, values in _significant(lost, {"margin": margin}):
         if task in gamed:  # its fall is told already
             continue
         best = _best(transition, seeds)
@@ -145,8 +152,14 @@ def find_alarms(transition: Transition, pairs: Mapping[str, Pairs], margin: floa
 
 def gain(found: Difference, metric: Metric) -> float:
     """The difference in points on the shown scale, positive for the better."""
-    points = found.difference * (100 if metric.unit == "percent" else 1)
+    points = found.difference * metric.scale
     return points if metric.higher_is_better else -points
+
+
+def gain_limits(found: Difference, metric: Metric) -> tuple[float, float]:
+    """The interval of the gain, from its worst end to its best; nan where it cannot be known."""
+    low, high = found.low * metric.scale, found.high * metric.scale
+    return (low, high) if metric.higher_is_better else (-high, -low)
 
 
 def rose(change: Change) -> bool:
@@ -162,19 +175,22 @@ def fell(change: Change) -> bool:
 def _significant(
     found: Sequence[_Found], more: dict[str, Any]
 ) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
-    """Task, seeds and mean values of what is significant after Holm's correction over all of it."""
+    """Task, seeds and mean values of what is significant after Holm's correction over all of it.
+
+    Of one task, single seeds are told together, and apart from what they show when pooled.
+    """
     corrected = holm([one.p_value for one in found])
-    for task in dict.fromkeys(one.task for one in found):
+    for task, pooled in dict.fromkeys((one.task, len(one.seeds) > 1) for one in found):
         own = [
             (one, p)
             for one, p in zip(found, corrected, strict=True)
-            if one.task == task and p < ALPHA
+            if (one.task, len(one.seeds) > 1) == (task, pooled) and p < ALPHA
         ]
         if own:
             keys = own[0][0].values
             means = {key: sum(one.values[key] for one, _ in own) / len(own) for key in keys}
             worst = {"p": max(p for _, p in own)}
-            yield task, [one.replicate.label for one, _ in own], means | worst | more
+            yield task, [label for one, _ in own for label in one.seeds], means | worst | more
 
 
 def _each(
@@ -189,7 +205,7 @@ def _each(
             own = change.by_seed.get(pair[0].label)
             result = test(change, own, pair) if own is not None else None
             p_value, values = result or (1.0, {})
-            found.append(_Found(change.task, pair[0], p_value, values))
+            found.append(_Found(change.task, (pair[0].label,), p_value, values))
     return found
 
 
@@ -233,11 +249,25 @@ def _lost(transition: Transition, pairs: Mapping[str, Pairs], margin: float) -> 
         strict = paired([pair], scores, 1 - ALPHA / tests)
         assert strict is not None
         best = strict.high if metric.higher_is_better else -strict.low
-        if not best * (100 if metric.unit == "percent" else 1) < -margin:
+        if not best * metric.scale < -margin:
             return None
         return own.p_value, {"fell": lost}
 
     return _each(transition, pairs, test)
+
+
+def _lost_together(transition: Transition, margin: float) -> list[_Found]:
+    """The differences pooled over several seeds; p value 1 where no loss beyond the margin is seen."""
+    found = []
+    for change in transition.changes:
+        if change.seeds < 2:
+            continue
+        worst, best = gain_limits(change.score, change.metric)
+        p_value = change.score.p_value if best < -margin else 1.0
+        fell_by = -gain(change.score, change.metric)
+        values = {"fell": fell_by, "least": -best, "most": -worst, "over": change.seeds}
+        found.append(_Found(change.task, tuple(change.by_seed), p_value, values))
+    return found
 
 
 def _best(transition: Transition, seeds: Sequence[str]) -> dict[str, Any]:
@@ -255,7 +285,7 @@ def _best(transition: Transition, seeds: Sequence[str]) -> dict[str, Any]:
 
 def _unearned(change: Change, margin: float) -> Iterator[dict[str, Any]]:
     """The reward rose, the score provably by less than the margin, although there was room."""
-    scale = 100 if change.metric.unit == "percent" else 1
+    scale = change.metric.scale
     up = change.metric.higher_is_better
     best = scale * (change.score.high if up else -change.score.low)
     room = scale == 1 or 100 * (1 - change.score.a if up else change.score.a) > margin

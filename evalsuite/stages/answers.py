@@ -66,8 +66,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         return self.scores.metric
 
 
-def read_answers(ladder: Ladder) -> dict[Cell, dict[Replicate, Answers]]:
+def read_answers(ladder: Ladder, notes: list[str]) -> dict[Cell, dict[Replicate, Answers]]:
     """The answers of every cell; each run's records are read once.
+
+    Args:
+        notes: told of runs that hold fewer records than they say.
 
     Raises:
         RunDamaged: records or rewards that cannot be read.
@@ -87,6 +90,9 @@ def read_answers(ladder: Ladder) -> dict[Cell, dict[Replicate, Answers]]:
                 records[record.task].append(record)
         tables, prefixes = read_rewards(run), run.prefixes()
         for cell, replicate, part in wanted[key]:
+            if len(records[part.name]) < part.samples:
+                some = f"{len(records[part.name])} of {part.samples} records"
+                notes.append(f"{run.manifest.run_id}: {some} of {part.name}; start the run again")
             answers = _answers(part, records[part.name], prefixes, tables)
             found.setdefault(cell, {})[replicate] = answers
     return found

@@ -36,7 +36,14 @@ from evalsuite.metrics.formulas import formula
 from evalsuite.metrics.metric import Array
 from evalsuite.record import Interval
 from evalsuite.stats.interval import LEVEL, interval, wilson
-from evalsuite.stats.paired import Difference, changes, difference, mcnemar, randomisation, tango
+from evalsuite.stats.paired import (
+    Difference,
+    difference,
+    found_difference,
+    mcnemar,
+    randomisation,
+    tango,
+)
 from evalsuite.stats.sufficient import Statistics, Stratum, units
 
 METHOD = "crossed seeds × questions, howe"
@@ -151,21 +158,12 @@ def change(
         ]
         spread = _spread(gaps, influences)
         low, high, p_value = _limits(spread, gap, a_tables, b_tables, level)
-    items = changes(a, b)
-    return Difference(
-        metric=a.metric.name,
-        samples=len(a.ids),
-        n=a.n,
-        a=float(np.mean([table.score() for table in a_tables])) if a.n else math.nan,
-        b=float(np.mean([table.score() for table in b_tables])) if a.n else math.nan,
-        difference=gap,
-        low=low,
-        high=high,
-        level=level,
-        p_value=p_value,
-        method=METHOD,
-        better=int(np.sum(items > 0)),
-        worse=int(np.sum(items < 0)),
+    a_score, b_score = (
+        float(np.mean([table.score() for table in tables])) if a.n else math.nan
+        for tables in (a_tables, b_tables)
+    )
+    return found_difference(
+        a, b, (a_score, b_score, gap), (low, high), p_value, method=METHOD, level=level
     )
 
 

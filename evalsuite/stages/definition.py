@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from evalsuite.errors import BadDefinition, DataMissing, nearest
+from evalsuite.definition import check_keys, converted, read_yaml, refuse
+from evalsuite.errors import BadDefinition
 
 LANGUAGES = ("en", "zh")
 
@@ -46,39 +47,16 @@ def read_definition(file: Path) -> Definition:
         DataMissing: no such file.
         BadDefinition: not YAML, or keys that are unknown or of the wrong kind.
     """
-    import yaml
-
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        reason = (fault.strerror or str(fault)).lower()
-        raise DataMissing(f"cannot read the definition: {reason}", where=str(file)) from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as fault:
-        mark = getattr(fault, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(fault, "problem", None) or type(fault).__name__
-        raise BadDefinition(f"not YAML: {problem}", where=f"{file}{line}") from None
-    if not isinstance(raw, dict):
-        raise BadDefinition("not a mapping of keys", where=str(file), hint="start it with `title:`")
-    known = Definition.__struct_fields__
-    for key in raw:
-        if key not in known:
-            near = nearest(str(key), known)
-            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
-            raise BadDefinition(f"no key {str(key)!r}", where=str(file), hint=hint)
-    try:
-        definition = msgspec.convert(raw, Definition)
-    except msgspec.ValidationError as fault:
-        raise BadDefinition(str(fault), where=str(file)) from None
+    raw = read_yaml(file)
+    check_keys(raw, Definition, str(file))
+    definition = converted(raw, Definition, str(file))
     _check(definition, str(file))
     return definition
 
 
 def _check(definition: Definition, where: str) -> None:
     if definition.language not in LANGUAGES:
-        raise BadDefinition(
-            f"no language {definition.language!r}", where=where, hint=f"one of {LANGUAGES}"
-        )
+        refuse("language", definition.language, LANGUAGES, where)
     if len(definition.compare) not in (0, 2):
         raise BadDefinition(
             f"compare names {len(definition.compare)} checkpoints",

@@ -9,7 +9,7 @@ import msgspec
 
 from evalsuite.errors import DataMissing, UnknownName
 from evalsuite.record import CheckpointPart, RunManifest, TaskPart, digest
-from evalsuite.store import Run
+from evalsuite.store import MANIFEST, Run
 
 ORDER = ("pt", "sft", "rm", "hfft", "cohft", "dpo", "rloo", "grpo", "ppo")
 """Stages as they follow each other; others come after them by name."""
@@ -92,7 +92,9 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
 def decoding_of(part: TaskPart) -> str:
     """``greedy`` or ``sampled``: by what ``--sampling`` said, else by the variant's name."""
-    settings = dict(pair.split("=") for pair in part.sampling.split(",") if pair)
+    settings = {
+        key: value for key, _, value in (s.partition("=") for s in part.sampling.split(","))
+    }
     if "temperature" in settings:
         return "sampled" if float(settings["temperature"]) > 0 else "greedy"
     return "sampled" if "sampled" in part.variant.split("-") else "greedy"
@@ -114,7 +116,13 @@ def find_ladder(runs: Sequence[Run], *, family: str = "", tasks: Sequence[str] =
         for run in runs
         if run.manifest.status != "complete"
     ]
-    finished = [run for run in runs if run.manifest.status == "complete"]
+    complete = [(run, _fault(run)) for run in runs if run.manifest.status == "complete"]
+    notes += [
+        f"{run.manifest.run_id} is left out, its {MANIFEST} was changed by hand: {fault}"
+        for run, fault in complete
+        if fault
+    ]
+    finished = [run for run, fault in complete if not fault]
     families = Counter(run.manifest.checkpoint.family for run in finished)
     if not finished:
         raise DataMissing("no finished run", hint="give --runs DIR with runs of several stages")
@@ -149,6 +157,20 @@ def find_ladder(runs: Sequence[Run], *, family: str = "", tasks: Sequence[str] =
         cells=cells,
         notes=tuple(notes),
     )
+
+
+def _fault(run: Run) -> str:
+    """What no run that evalsuite wrote has; empty if there is nothing."""
+    if not run.manifest.checkpoint.name:
+        return "the checkpoint has no name"
+    for part in run.manifest.tasks:
+        if part.main_metric not in (metric.name for metric in part.metrics):
+            return f"{part.name} has no metric {part.main_metric!r}"
+        try:
+            decoding_of(part)
+        except ValueError:
+            return f"no sampling settings: {part.sampling!r}"
+    return ""
 
 
 def _cells(

@@ -131,7 +131,8 @@ def study(runs: Sequence[Run], definition: Definition | None = None) -> Stages:
     ladder = find_ladder(runs, family=wanted.family, tasks=wanted.tasks)
     for name in wanted.compare:
         ladder.rung(name)
-    answers = read_answers(ladder)
+    notes = list(ladder.notes)
+    answers = read_answers(ladder, notes)
     transitions, alarms = _transitions(ladder, answers, wanted.margin)
     compared = wanted.compare or _default_pair(ladder, alarms)
     return Stages(
@@ -149,7 +150,7 @@ def study(runs: Sequence[Run], definition: Definition | None = None) -> Stages:
         compared=tuple(compared),
         samples=tuple(shown_pairs(ladder, compared)) if len(compared) == 2 else (),
         runs=tuple(_run_lines(ladder)),
-        notes=ladder.notes,
+        notes=tuple(notes),
         evalsuite=version("evalsuite"),
     )
 

@@ -27,7 +27,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             other questions. So are ``rewards``, by reward model, and ``failures``, by kind.
         fixed: the same difference with an interval and a p value for these very checkpoints: only
             the questions could have been others.
-        by_seed: label of the seed → its own difference.
+        by_seed: label of the seed, or of the draw → its own difference.
+        seeds: how many seeds of the rung are compared. Nothing is known about other seeds with one,
+            however often its answers were drawn.
         p_holm: p value of ``score``, corrected for the tasks of this transition (Holm 1979), nan
             where it cannot be known; likewise ``fixed_p_holm``, ``reward_p_holm`` and
             ``failure_p_holm``.
@@ -39,6 +41,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     score: Difference
     fixed: Difference
     by_seed: dict[str, Difference]
+    seeds: int
     rewards: dict[str, Difference]
     failures: dict[str, Difference]
     p_holm: float = math.nan
@@ -101,7 +104,9 @@ def find_transition(
     """
     changes = []
     for task, (before, after) in tasks.items():
-        found = _change(task, seed_pairs(before, after))
+        pairs = seed_pairs(before, after)
+        seeds = min(len({r.seed for r in after}), len({r.seed for r, _, _ in pairs}))
+        found = _change(task, pairs, seeds)
         if found is not None:
             changes.append(found)
     return Transition(
@@ -128,7 +133,9 @@ def paired(
     return compare(by_seed(before), by_seed(after), level) if common else None
 
 
-def _change(task: str, pairs: Sequence[tuple[Replicate, Answers, Answers]]) -> Change | None:
+def _change(
+    task: str, pairs: Sequence[tuple[Replicate, Answers, Answers]], seeds: int
+) -> Change | None:
     score = paired(pairs, scores)
     if score is None:
         return None
@@ -147,6 +154,7 @@ def _change(task: str, pairs: Sequence[tuple[Replicate, Answers, Answers]]) -> C
         score=score,
         fixed=fixed,
         by_seed={label: found for label, found in own.items() if found is not None},
+        seeds=seeds,
         rewards={name: found for name, found in rewards.items() if found is not None},
         failures={kind: found for kind, found in failures.items() if found is not None},
     )

@@ -94,7 +94,6 @@ def difference(a: Statistics, b: Statistics, level: float = LEVEL) -> Difference
     """:func:`paired_difference` of statistics that are already paired row by row."""
     a_score, b_score = a.score(), b.score()
     gap = b_score - a_score
-    items = changes(a, b)
     low = high = p_value = math.nan
     method = ""
     paired = np.array_equal(a.weights, b.weights)
@@ -105,15 +104,36 @@ def difference(a: Statistics, b: Statistics, level: float = LEVEL) -> Difference
         p_value, method = mcnemar(gained, lost), "tango, exact mcnemar"
     elif math.isfinite(gap):
         low, high, p_value, method = _resampled(a, b, gap, level)
+    return found_difference(
+        a, b, (a_score, b_score, gap), (low, high), p_value, method=method, level=level
+    )
+
+
+def found_difference(
+    a: Statistics,
+    b: Statistics,
+    scores: tuple[float, float, float],
+    limits: tuple[float, float],
+    p_value: float,
+    *,
+    method: str,
+    level: float,
+) -> Difference:
+    """What was computed of two paired tables, with the counts that only the tables know.
+
+    Args:
+        scores: of a, of b, and their difference.
+    """
+    items = changes(a, b)
     return Difference(
         metric=a.metric.name,
         samples=len(a.ids),
         n=a.n,
-        a=a_score,
-        b=b_score,
-        difference=gap,
-        low=low,
-        high=high,
+        a=scores[0],
+        b=scores[1],
+        difference=scores[2],
+        low=limits[0],
+        high=limits[1],
         level=level,
         p_value=p_value,
         method=method,

@@ -6,9 +6,10 @@ which a run finished its samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,24 +106,29 @@ class Statistics:
             return np.asarray(formula(self.metric.formula)(self.rows), dtype=np.float64)
 
 
-def vectors(metric: Metric, scores: Sequence[Scores], names: Sequence[str] = ()) -> Array:
+def vectors(
+    metric: Metric, scores: Sequence[Scores], name: Callable[[int], str] = "sample {}".format
+) -> Array:
     """Sufficient statistics ``[n, k]`` from ``Record.scores``; a plain number v becomes ``[v, 1]``.
 
     Args:
-        names: what to call each row in an error.
+        name: what to call a row, by its number, in an error.
 
     Raises:
         RunDamaged: a sample lacks the statistic, or holds another number of values than the rest.
     """
+    values = [entry.get(metric.source) for entry in scores]
+    if all(isinstance(value, (int, float)) for value in values):
+        numbers = np.fromiter(values, dtype=np.float64, count=len(values))
+        return np.stack([numbers, np.ones(len(values))], axis=1)
     rows: list[list[float]] = []
-    for index, entry in enumerate(scores):
-        value = entry.get(metric.source)
+    for index, value in enumerate(values):
         row = value if isinstance(value, list) else [value, 1.0] if value is not None else []
         if not row or len(row) != len(rows[0] if rows else row):
             fault = "no" if not row else f"{len(row)} values, not {len(rows[0])}, of"
             raise RunDamaged(
                 f"a scored sample has {fault} statistic {metric.source!r}",
-                where=names[index] if names else f"sample {index}",
+                where=name(index),
                 hint="score the run again with `evalsuite score RUN`",
             )
         rows.append([float(number) for number in row])
@@ -132,15 +138,25 @@ def vectors(metric: Metric, scores: Sequence[Scores], names: Sequence[str] = ())
 def statistics(metric: Metric, records: Iterable[Record]) -> Statistics:
     """The scored records (those without an error) as arrays."""
     scored = sorted((r for r in records if r.error is None), key=lambda r: r.sample)
-    strata = [r.tags.get(metric.macro_over, "") if metric.macro_over else "" for r in scored]
-    alone = [("cluster", r.cluster) if r.cluster else ("sample", r.sample) for r in scored]
+    ids = tuple(r.sample for r in scored)
     return Statistics(
         metric=metric,
-        ids=tuple(r.sample for r in scored),
-        rows=vectors(metric, [r.scores for r in scored], [f"{r.task}/{r.sample}" for r in scored]),
-        stratum=_numbered(strata),
-        cluster=_numbered(alone),
+        ids=ids,
+        rows=vectors(
+            metric, [r.scores for r in scored], lambda at: f"{scored[at].task}/{scored[at].sample}"
+        ),
+        stratum=_numbered(
+            r.tags.get(metric.macro_over, "") if metric.macro_over else "" for r in scored
+        ),
+        cluster=_clusters(scored, ids),
     )
+
+
+def _clusters(scored: list[Record], ids: tuple[str, ...]) -> NDArray[np.intp]:
+    """The number of each sample's cluster; a sample without one is its own."""
+    if not any(r.cluster for r in scored) and all(one != other for one, other in pairwise(ids)):
+        return np.arange(len(ids))
+    return _numbered(("cluster", r.cluster) if r.cluster else ("sample", r.sample) for r in scored)
 
 
 def sums(rows: Array, group: NDArray[np.intp], groups: int) -> Array:
@@ -250,6 +266,6 @@ def _one_part(rows: Array, weight: float, compute: Formula) -> Stratum:
     return Stratum(rows, weight, compute, np.arange(count), np.zeros(count, dtype=np.intp))
 
 
-def _numbered(values: Sequence[object]) -> NDArray[np.intp]:
+def _numbered(values: Iterable[object]) -> NDArray[np.intp]:
     number: dict[object, int] = {}
     return np.array([number.setdefault(v, len(number)) for v in values], dtype=np.intp)

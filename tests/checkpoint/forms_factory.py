@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import write_tokenizer, write_weights
+from checkpoint_factory import write_tokenizer, write_weights
 
 
 @pytest.fixture

@@ -171,13 +171,42 @@ def test_gguf_is_recognised(tmp_path):
         open_checkpoint(str(file))
 
 
+def test_the_tokenizer_beside_a_gguf_file_is_part_of_its_fingerprint(call, tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF" + bytes(20))
+    seen = [open_checkpoint(str(file)).fingerprint]
+
+    def after(name, text):
+        (tmp_path / name).write_text(text)
+        seen.append(open_checkpoint(str(file)).fingerprint)
+
+    after("notes.txt", "no tokenizer")
+    after("evalsuite.json", '{"stage": "sft"}')
+    assert len(set(seen)) == 1, "neither changes an answer"
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json"):
+        after(name, "{}")
+        after(name, "{ }")
+    assert len(set(seen)) == 9
+    copy = tmp_path / "elsewhere" / "model.gguf"
+    shutil.copytree(tmp_path, copy.parent)
+    assert open_checkpoint(str(copy)).fingerprint == seen[-1]
+    copy.write_bytes(b"GGUF" + bytes(21))
+    assert open_checkpoint(str(copy)).fingerprint not in seen
+    done = call("checkpoint", "info", file)
+    assert f"tokenizer: {tmp_path}" in done.stdout
+    assert seen[-1] in done.stdout
+
+
 def test_info_says_what_it_is(call, delta, base, tmp_path):
-    (delta / CARD).write_text('{"stage": "sft\\u001b[2J"}')
+    (delta / CARD).write_text('{"stage": "sft\\u001b[2J", "name": "x\\nkind         forged"}')
     done = call("checkpoint", "info", delta, "--base", base)
     assert done.returncode == 0, done.stderr
     for word in ("delta", "float16", "float32", "base: ", "fingerprint", "sft␛[2J"):
         assert word in done.stdout
     assert "\x1b" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith("kind")] == [
+        "kind         delta"
+    ]
     assert not merged_home().exists(), "looking merges nothing"
     done = call("checkpoint", "info", tmp_path / "nothing")
     assert done.returncode == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import forms_factory
 import pytest
 import torch
-from conftest import write_tokenizer
+from checkpoint_factory import write_tokenizer
 from forms_factory import logits, state
 
 from evalsuite.checkpoint import open_checkpoint
@@ -94,7 +94,7 @@ def test_row_inference_forms_zero(trained, tmp_path, stage):
     model.load_state_dict({n: t.float() for n, t in truth.items()})
     model.save_pretrained(plain)
     assert torch.equal(logits(opened.path), logits(plain))
-    TransformersEngine(opened, template=None).close()
+    TransformersEngine(opened).close()
     step = open_checkpoint(str(folder / "global_step2"))
     assert (step.path, step.fingerprint) == (opened.path, opened.fingerprint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -78,7 +79,15 @@ def test_mistakes_are_one_line_with_the_nearest_name(
     assert not (tmp_path / "out").exists(), "nothing is written before the command is understood"
 
 
-def test_an_engine_of_a_later_version_is_an_engine_failure(call, checkpoint_path):
+def test_a_server_engine_without_a_server_says_what_to_give(call, checkpoint_path):
+    done = call("run", "--model", checkpoint_path, "--tasks", "mcq", "--engine", "openai")
+    assert_refused(done, 2, "E102", "--base-url")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is not None, reason="vLLM is installed (GPU machines)"
+)
+def test_an_engine_that_is_not_installed_is_an_engine_failure(call, checkpoint_path):
     done = call("run", "--model", checkpoint_path, "--tasks", "mcq", "--engine", "vllm")
     assert_refused(done, 4, "E301", "vllm")
 

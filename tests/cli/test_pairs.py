@@ -1,10 +1,10 @@
-"""Options of the form TASK=VALUE."""
+"""Options of the form TASK=VALUE and KEY=VALUE."""
 
 from __future__ import annotations
 
 import pytest
 
-from evalsuite.cli.pairs import by_task
+from evalsuite.cli.pairs import by_key, by_task
 from evalsuite.errors import BadOption, UnknownName
 
 
@@ -39,3 +39,10 @@ def test_a_task_that_is_not_run_names_its_neighbour():
         by_task("--data", ["cmlu=a"], ["cmmlu", "mgsm/zh"])
     with pytest.raises(UnknownName):
         by_task("--data", ["mgsm/en=a"], ["cmmlu", "mgsm/zh"])
+
+
+def test_keys_with_values():
+    assert by_key("--engine-option", ["a=1", "b=c=d"]) == {"a": "1", "b": "c=d"}
+    for values in (["a"], ["a="], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(BadOption, match="--engine-option"):
+            by_key("--engine-option", values)

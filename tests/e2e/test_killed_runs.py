@@ -22,7 +22,7 @@ KILLS = 20
 def start(checkpoint: Path, out: Path, home: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "evalsuite", "run", "--model", str(checkpoint),
-        "--tasks", "mcq,cmath", "--batch-tokens", "256",
+        "--tasks", "mcq,cmath", "--batch-tokens", "256", "--sampling", "max_tokens=64",
         "--out", str(out), "--display", "json", *more,
     ]  # fmt: skip
     environment = os.environ | {"EVALSUITE_HOME": str(home), "OMP_NUM_THREADS": "1"}

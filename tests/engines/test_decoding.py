@@ -31,8 +31,10 @@ def no_retries():
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint_path):
-    return TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+def engine(checkpoint_path, native, module):
+    opened = TransformersEngine(open_checkpoint(str(checkpoint_path)), native=native)
+    opened.module = module  # transformers' own, to be compared with
+    return opened
 
 
 def theirs(engine, prompts, **settings):
@@ -40,7 +42,7 @@ def theirs(engine, prompts, **settings):
 
     It does not know that the last rows of the embedding are no tokens, so it is told.
     """
-    module = engine._model._module
+    module = engine.module
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -109,7 +111,7 @@ def test_the_end_of_sequence_ends_it(engine, checkpoint_path, tmp_path):
             shutil.copytree(checkpoint_path, folder)
             content = json.loads((folder / place).read_text())
             (folder / place).write_text(json.dumps(content | {"eos_token_id": declared}))
-            ended = TransformersEngine(open_checkpoint(str(folder)), template=None)
+            ended = TransformersEngine(open_checkpoint(str(folder)))
             _, [answer] = generate(ended, ["今天"], max_tokens=20)
             assert answer.finish_reason == "stop"
             assert answer.token_ids == free.token_ids[:length]

@@ -13,6 +13,7 @@ from contract import ALL, CHOOSE, GENERATE, SCORE, EngineContract, ask, assert_s
 
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines.opening import open_engine
+from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadCheckpoint, BadOption, EngineFailed, EngineUnavailable
 from evalsuite.request import Choose, Failure, Generate, Prompt, Sampling, Score
@@ -43,7 +44,7 @@ def exact_file(checkpoint_path, folder):
 
 @pytest.fixture(scope="module")
 def engine(exact_file):
-    opened = LlamaCppEngine(open_checkpoint(str(exact_file)), template=None)
+    opened = LlamaCppEngine(open_checkpoint(str(exact_file)))
     yield opened
     opened.close()
 
@@ -51,7 +52,8 @@ def engine(exact_file):
 @pytest.fixture(scope="module")
 def plain(checkpoint_path):
     """The Hugging Face folder that the files were written from."""
-    return TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+    checkpoint = open_checkpoint(str(checkpoint_path))
+    return TransformersEngine(checkpoint, native=False)
 
 
 def beside(checkpoint_path, folder, kind):
@@ -111,13 +113,13 @@ def test_what_was_asked_before_changes_nothing(engine, plain):
 
 
 def test_batch_size_does_not_change_answers(exact_file, engine):
-    tiny = LlamaCppEngine(open_checkpoint(str(exact_file)), template=None, batch_tokens=1)
+    tiny = LlamaCppEngine(open_checkpoint(str(exact_file)), ModelOptions(batch_tokens=1))
     assert_same(ask(tiny, ALL), ask(engine, ALL))
 
 
 def test_the_tokenizer_beside_the_file_is_used(checkpoint_path, tmp_path, engine, plain):
     file = beside(checkpoint_path, tmp_path / "own", "F32")
-    opened = LlamaCppEngine(open_checkpoint(str(file)), template=None)
+    opened = LlamaCppEngine(open_checkpoint(str(file)))
     assert opened._tokens.size == plain._tokens.size
     assert_same(ask(opened, ALL), ask(plain, ALL))
 
@@ -125,7 +127,7 @@ def test_the_tokenizer_beside_the_file_is_used(checkpoint_path, tmp_path, engine
 def test_no_tokenizer_anywhere_is_refused(checkpoint_path, tmp_path):
     file = write_gguf(checkpoint_path, tmp_path / "bare.gguf", "F32", tokenizer=False)
     with pytest.raises(BadCheckpoint, match="no tokenizer"):
-        LlamaCppEngine(open_checkpoint(str(file)), template=None)
+        LlamaCppEngine(open_checkpoint(str(file)))
 
 
 def test_the_tokenizer_of_another_model_is_refused(checkpoint_path, tmp_path):
@@ -143,7 +145,7 @@ def test_the_tokenizer_of_another_model_is_refused(checkpoint_path, tmp_path):
     )
     shutil.copy(checkpoint_path / "tokenizer_config.json", tmp_path)
     with pytest.raises(BadCheckpoint, match="another model's"):
-        LlamaCppEngine(open_checkpoint(str(tmp_path / "model.gguf")), template=None)
+        LlamaCppEngine(open_checkpoint(str(tmp_path / "model.gguf")))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_the_tokenizer_of_another_model_is_refused(checkpoint_path, tmp_path):
 def test_quantised_files_differ_by_so_much(checkpoint_path, folder, plain, kind, bound, capsys):
     """Mean |Δ log-likelihood| a choice; the bounds are about twice what these weights show."""
     file = write_gguf(checkpoint_path, folder / f"alone-{kind}.gguf", kind)
-    opened = LlamaCppEngine(open_checkpoint(str(file)), template=None)
+    opened = LlamaCppEngine(open_checkpoint(str(file)))
     here, there = ask(opened, CHOOSE), ask(plain, CHOOSE)
     deltas = [
         abs(a - b) / count
@@ -177,7 +179,7 @@ def test_it_describes_the_checkpoint(engine, plain):
 def test_keys_tell_precisions_and_engines_apart(checkpoint_path, folder, engine, plain):
     file = write_gguf(checkpoint_path, folder / "keys-Q8_0.gguf", "Q8_0")
     names, requests = list(ALL), list(ALL.values())
-    other = LlamaCppEngine(open_checkpoint(str(file)), template=None)
+    other = LlamaCppEngine(open_checkpoint(str(file)))
     keys = [{p.key for p in e.prepare(names, requests)} for e in (engine, plain, other)]
     assert len(set.union(*keys)) == 3 * len(ALL)
 
@@ -187,7 +189,7 @@ def test_a_damaged_file_is_refused(exact_file, tmp_path, keep):
     file = tmp_path / "cut.gguf"
     file.write_bytes(exact_file.read_bytes()[:keep])
     with pytest.raises(BadCheckpoint) as caught:
-        LlamaCppEngine(open_checkpoint(str(file)), template=None)
+        LlamaCppEngine(open_checkpoint(str(file)))
     assert str(file) in caught.value.where
 
 
@@ -195,9 +197,9 @@ def test_senseless_options_are_refused(exact_file):
     checkpoint = open_checkpoint(str(exact_file))
     for options in ({"dtype": "int8"}, {"device": "gpu"}, {"batch_tokens": 0}):
         with pytest.raises(BadOption):
-            LlamaCppEngine(checkpoint, template=None, **options)
+            LlamaCppEngine(checkpoint, ModelOptions(**options))
     with pytest.raises(EngineUnavailable, match="without a GPU"):
-        LlamaCppEngine(checkpoint, template=None, device="cuda")
+        LlamaCppEngine(checkpoint, ModelOptions(device="cuda"))
 
 
 def test_a_gguf_file_finds_its_engine(exact_file, checkpoint_path):
@@ -207,7 +209,7 @@ def test_a_gguf_file_finds_its_engine(exact_file, checkpoint_path):
 
 
 def test_a_closed_engine_says_so(exact_file):
-    closed = LlamaCppEngine(open_checkpoint(str(exact_file)), template=None)
+    closed = LlamaCppEngine(open_checkpoint(str(exact_file)))
     closed.close()
     closed.close()
     with pytest.raises(EngineFailed, match="closed"):
@@ -215,7 +217,7 @@ def test_a_closed_engine_says_so(exact_file):
 
 
 def test_nothing_is_written_to_the_terminal(exact_file, capfd):
-    quiet = LlamaCppEngine(open_checkpoint(str(exact_file)), template=None)
+    quiet = LlamaCppEngine(open_checkpoint(str(exact_file)))
     ask(quiet, ALL)
     quiet.close()
     assert capfd.readouterr() == ("", "")
@@ -233,7 +235,7 @@ def test_without_the_package_it_is_named(exact_file, monkeypatch):
     monkeypatch.delitem(sys.modules, "llama_cpp")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(EngineUnavailable, match="llama-cpp-python"):
-        LlamaCppEngine(checkpoint, template=None)
+        LlamaCppEngine(checkpoint)
 
 
 def test_more_rows_than_sequences_and_a_full_cache(engine, plain):

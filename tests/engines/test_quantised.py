@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines._quantised import GROUP, PACKAGES, SCHEMES
 from evalsuite.engines.opening import open_engine
+from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadCheckpoint, BadOption, EngineUnavailable, UsageError
 from evalsuite.request import Choose, Chosen, Failure, Generate, Generated, Prompt, Score
@@ -33,7 +34,9 @@ def installed(*packages):
 
 
 def open_path(path, **options):
-    return TransformersEngine(open_checkpoint(str(path)), template=None, **options)
+    """With transformers' modules, so that their weights can be looked at."""
+    checkpoint = open_checkpoint(str(path))
+    return TransformersEngine(checkpoint, ModelOptions(**options), native=False)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +166,7 @@ def test_runs_never_mix_answers(checkpoint_path, plain, engine):
 
 @installed("torchao")
 def test_a_width_that_no_group_divides_is_refused(checkpoint_path, tmp_path):
-    from conftest import write_weights
+    from checkpoint_factory import write_weights
 
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -171,7 +174,7 @@ def test_a_width_that_no_group_divides_is_refused(checkpoint_path, tmp_path):
         shutil.copy(checkpoint_path / name, folder)
     write_weights(folder, 4, hidden_size=48, num_attention_heads=4, num_key_value_heads=2)
     with pytest.raises(BadCheckpoint, match=r"columns of 32; model.layers.0.self_attn.q_proj") as e:
-        open_path(folder, dtype="int4")
+        open_path(folder, dtype="int4").ready()
     assert "int8" in e.value.hint
     assert open_path(folder, dtype="int8").description["dtype"] == "int8"
 
@@ -321,7 +324,10 @@ def test_row_inference_fp16_int8_int4_gguf(checkpoint_path, tmp_path, plain, cap
 
     expected = ask(plain, CHOOSE)
     opened = {
-        name: (open_engine("auto", open_checkpoint(str(checkpoint_path)), **options), bound)
+        name: (
+            open_engine("auto", open_checkpoint(str(checkpoint_path)), ModelOptions(**options)),
+            bound,
+        )
         for name, (options, bound) in FORMS.items()
     }
     file = write_gguf(checkpoint_path, tmp_path / "model.gguf", "Q4_0")

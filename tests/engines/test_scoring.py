@@ -11,6 +11,7 @@ from contract import ALL, CHOOSE, HEADER, QUESTION, SCORE, ask, refuse_retries
 from evalsuite.checkpoint import open_checkpoint
 from evalsuite.engines._batching import Budget
 from evalsuite.engines._model import Model
+from evalsuite.engines._native import FAMILY, NativeModel, is_native
 from evalsuite.engines._scoring import score
 from evalsuite.engines.base import Prepared
 from evalsuite.engines.transformers import TransformersEngine
@@ -25,8 +26,10 @@ def no_retries():
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint_path):
-    return TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+def engine(checkpoint_path, native, module):
+    opened = TransformersEngine(open_checkpoint(str(checkpoint_path)), native=native)
+    opened.module = module  # transformers' own, to be compared with
+    return opened
 
 
 def plain_logprob(module, prompt, tail):
@@ -53,7 +56,7 @@ def shots(number):
 @pytest.mark.parametrize("asked", [CHOOSE | SCORE, shots(40)], ids=["contract", "shots"])
 def test_log_likelihoods_are_those_of_plain_forward_passes(engine, asked):
     answers = ask(engine, asked)
-    module = engine._model._module
+    module = engine.module
     for prepared in engine.prepare(list(asked), list(asked.values())):
         answer = answers[prepared.name]
         expected = [plain_logprob(module, prepared.prompt, tail) for tail in prepared.tails]
@@ -68,7 +71,7 @@ def test_log_likelihoods_are_those_of_plain_forward_passes(engine, asked):
 
 def test_a_greedy_continuation_is_known_as_such(engine):
     prompt = engine.prepare(["x"], [Score(Prompt("今天"), "x")])[0].prompt
-    module, ids = engine._model._module, list(prompt)
+    module, ids = engine.module, list(prompt)
     for _ in range(5):
         with torch.no_grad():
             ids.append(int(module(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
@@ -87,13 +90,31 @@ def test_one_text_split_everywhere(engine):
     answers = ask(engine, asked)
     for prepared in engine.prepare(list(asked), list(asked.values())):
         [tail] = prepared.tails
-        expected, _ = plain_logprob(engine._model._module, prepared.prompt, tail)
+        expected, _ = plain_logprob(engine.module, prepared.prompt, tail)
         assert answers[prepared.name].logprob == pytest.approx(expected, rel=1e-6, abs=1e-5)
 
 
 ARCHITECTURES = {
     "llama": ("LlamaConfig", {"num_key_value_heads": 2}, True),
     "qwen2": ("Qwen2Config", {"num_key_value_heads": 2, "layer_types": None}, True),
+    "qwen3": ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 16}, True),
+    "mistral": ("MistralConfig", {"num_key_value_heads": 2, "sliding_window": None}, True),
+    "llama (scaled rotary)": (
+        "LlamaConfig",
+        {
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 1e4,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        True,
+    ),
     "gpt_neox": ("GPTNeoXConfig", {}, True),
     "gpt2": ("GPT2Config", {"n_positions": 256}, True),
     "opt": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 32}, True),
@@ -148,10 +169,20 @@ def test_every_architecture_gives_its_own_numbers(name):
         tails = tuple(draw(1 + (at * k) % 5) for k in range(4))
         request = Choose(Prompt("x"), ("",) * 4)
         asked.append((at, Prepared(str(at), request, "k", prompt=prompt, tails=tails)))
-    answers = dict(score(model, asked, context=256, tokens=Budget(128)))
-    for at, prepared in asked:
-        expected = [plain_logprob(module, prepared.prompt, tail)[0] for tail in prepared.tails]
-        assert answers[at].logprobs == pytest.approx(expected, rel=1e-6, abs=1e-5)
+    expected = {
+        at: [plain_logprob(module, prepared.prompt, tail)[0] for tail in prepared.tails]
+        for at, prepared in asked
+    }
+
+    def check(each):
+        answers = dict(score(each, asked, context=256, tokens=Budget(128)))
+        for at, _ in asked:
+            assert answers[at].logprobs == pytest.approx(expected[at], rel=1e-6, abs=1e-5)
+
+    check(model)
+    assert is_native(module) is (type(module).__name__ in FAMILY and model.shares)
+    if is_native(module):
+        check(NativeModel(module))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +248,7 @@ def test_log_likelihoods_equal_those_of_lm_eval(engine, harness):
 
 def test_greedy_flags_equal_those_of_lm_eval(engine, harness):
     prompt = engine.prepare(["x"], [Score(Prompt(QUESTION), "x")])[0].prompt
-    module = engine._model._module
+    module = engine.module
     with torch.no_grad():
         ranked = module(input_ids=torch.tensor([prompt])).logits[0, -1].argsort(descending=True)
     texts = [engine._tokens.text_after(prompt, [int(token)]) for token in ranked[:8]]

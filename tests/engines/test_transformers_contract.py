@@ -9,14 +9,17 @@ import torch
 from contract import ALL, CHOOSE, GENERATE, QUESTION, EngineContract, ask, assert_same
 
 from evalsuite.checkpoint import open_checkpoint
+from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadOption, EngineFailed
 from evalsuite.request import Choose, Failure, Generate, Prompt, Sampling, Score
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint_path):
-    return TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+def engine(checkpoint_path, native):
+    opened = TransformersEngine(open_checkpoint(str(checkpoint_path)), native=native)
+    assert opened.description["forward"] == ("native" if native else "transformers")
+    return opened
 
 
 class TestContract(EngineContract):
@@ -30,8 +33,7 @@ class TestContract(EngineContract):
         }
 
 
-def test_it_describes_the_checkpoint(engine):
-    module = engine._model._module
+def test_it_describes_the_checkpoint(engine, module):
     assert engine.context == 256
     assert engine.parameters == sum(p.numel() for p in module.parameters())
     assert engine.template_name == "none"
@@ -39,10 +41,16 @@ def test_it_describes_the_checkpoint(engine):
     assert torch.__version__ in engine.description["version"]
 
 
-def test_batch_size_does_not_change_answers(engine, checkpoint_path):
+def test_batch_size_does_not_change_answers(engine, checkpoint_path, native):
     checkpoint = open_checkpoint(str(checkpoint_path))
-    tiny = TransformersEngine(checkpoint, template=None, batch_tokens=1)
+    tiny = TransformersEngine(checkpoint, ModelOptions(batch_tokens=1), native=native)
     assert_same(ask(tiny, ALL), ask(engine, ALL))
+
+
+def test_the_native_forward_pass_answers_as_transformers_modules(checkpoint_path):
+    checkpoint = open_checkpoint(str(checkpoint_path))
+    opened = [TransformersEngine(checkpoint, native=n) for n in (True, False)]
+    assert_same(*(ask(engine, ALL) for engine in opened))
 
 
 def test_keys_follow_the_weights_not_the_path(
@@ -52,7 +60,7 @@ def test_keys_follow_the_weights_not_the_path(
     names, requests = list(ALL), list(ALL.values())
 
     def keys(path, **options):
-        opened = TransformersEngine(open_checkpoint(str(path)), template=None, **options)
+        opened = TransformersEngine(open_checkpoint(str(path)), ModelOptions(**options))
         return [prepared.key for prepared in opened.prepare(names, requests)]
 
     here = [prepared.key for prepared in engine.prepare(names, requests)]
@@ -110,12 +118,13 @@ def test_senseless_sampling_is_refused_before_anything_runs(engine, sampling):
 )
 def test_senseless_options_are_refused(checkpoint_path, options):
     with pytest.raises(BadOption):
-        TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None, **options)
+        TransformersEngine(open_checkpoint(str(checkpoint_path)), ModelOptions(**options))
 
 
-def test_half_precision_is_close(engine, checkpoint_path):
+def test_half_precision_is_close(engine, checkpoint_path, native):
     checkpoint = open_checkpoint(str(checkpoint_path))
-    half = TransformersEngine(checkpoint, template=None, dtype="bfloat16")
+    half = TransformersEngine(checkpoint, ModelOptions(dtype="bfloat16"), native=native)
+    assert half.description["forward"] == engine.description["forward"]
     assert half.description["dtype"] == "bfloat16"
     for name, answer in ask(half, CHOOSE).items():
         assert answer.logprobs == pytest.approx(
@@ -124,7 +133,7 @@ def test_half_precision_is_close(engine, checkpoint_path):
 
 
 def test_a_closed_engine_says_so(checkpoint_path):
-    closed = TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+    closed = TransformersEngine(open_checkpoint(str(checkpoint_path)))
     closed.close()
     closed.close()
     with pytest.raises(EngineFailed, match="closed"):
@@ -132,7 +141,7 @@ def test_a_closed_engine_says_so(checkpoint_path):
 
 
 def test_nothing_is_written_to_the_terminal(checkpoint_path, capfd):
-    quiet = TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+    quiet = TransformersEngine(open_checkpoint(str(checkpoint_path)))
     ask(quiet, ALL | {"long": Generate(Prompt("气" * 3000))})
     assert capfd.readouterr() == ("", "")
 
@@ -143,16 +152,18 @@ def inject(monkeypatch, engine, fault, when):
     Running out of memory for real would take the machine down with it; everything around the one
     raising call is the real thing.
     """
-    module = engine._model._module
-    real, refused = module.forward, []
+    native = engine.description["forward"] == "native"
+    place, name = (engine._model, "embedded") if native else (engine._model._module, "forward")
+    real, refused = getattr(place, name), []
 
     def forward(*args, **kwargs):
-        if when(kwargs["input_ids"]):
-            refused.append(len(kwargs["input_ids"]))
+        ids = args[0] if args else kwargs["input_ids"]
+        if when(ids):
+            refused.append(len(ids))
             raise fault()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(module, "forward", forward)
+    monkeypatch.setattr(place, name, forward)
     return refused
 
 
@@ -201,10 +212,11 @@ def test_an_interrupt_passes_through(monkeypatch, engine):
             ask(engine, asked)
 
 
-def test_logits_that_are_not_numbers_are_a_failure(engine, checkpoint_path):
-    broken = TransformersEngine(open_checkpoint(str(checkpoint_path)), template=None)
+def test_logits_that_are_not_numbers_are_a_failure(checkpoint_path, native):
+    broken = TransformersEngine(open_checkpoint(str(checkpoint_path)), native=native)
+    norm = broken._model._norm if native else broken._model._module.model.norm
     with torch.no_grad():
-        broken._model._module.model.norm.weight.fill_(float("nan"))
+        norm.weight.fill_(float("nan"))
     for answer in ask(broken, ALL).values():
         assert isinstance(answer, Failure)
         assert answer.code == "engine_failed"

@@ -7,6 +7,7 @@ from contract import EngineContract
 
 from evalsuite.chat import BUILTIN
 from evalsuite.checkpoint import open_checkpoint
+from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.request import Choose, Generate, Prompt
 
@@ -14,7 +15,9 @@ from evalsuite.request import Choose, Generate, Prompt
 @pytest.fixture(scope="module")
 def engine(checkpoint_path):
     checkpoint = open_checkpoint(str(checkpoint_path))
-    return TransformersEngine(checkpoint, template=BUILTIN["llama2-chinese"], batch_tokens=64)
+    return TransformersEngine(
+        checkpoint, ModelOptions(template=BUILTIN["llama2-chinese"], batch_tokens=64)
+    )
 
 
 class TestContract(EngineContract):
@@ -28,8 +31,10 @@ def prompt_ids(engine, prompt):
 
 def test_the_template_is_left_out_of_a_plain_prompt_unless_forced(engine, checkpoint_path):
     checkpoint = open_checkpoint(str(checkpoint_path))
-    bare = TransformersEngine(checkpoint, template=None)
-    forced = TransformersEngine(checkpoint, template=BUILTIN["llama2-chinese"], force_template=True)
+    bare = TransformersEngine(checkpoint)
+    forced = TransformersEngine(
+        checkpoint, ModelOptions(template=BUILTIN["llama2-chinese"], force_template=True)
+    )
     chat, plain = Prompt("今天"), Prompt("今天", plain=True)
     assert prompt_ids(engine, plain) == prompt_ids(bare, plain)
     assert prompt_ids(engine, chat) != prompt_ids(bare, chat)
@@ -41,7 +46,9 @@ def test_the_template_is_left_out_of_a_plain_prompt_unless_forced(engine, checkp
 @pytest.mark.parametrize("prompt", ["今天", "", "<s>今天"])
 def test_a_prompt_begins_with_exactly_one_bos(checkpoint_path, name, prompt):
     template = BUILTIN[name] if name else None
-    opened = TransformersEngine(open_checkpoint(str(checkpoint_path)), template=template)
+    opened = TransformersEngine(
+        open_checkpoint(str(checkpoint_path)), ModelOptions(template=template)
+    )
     requests = [Generate(Prompt(prompt)), Choose(Prompt(prompt), ("A", "天气"))]
     for prepared in opened.prepare(["x", "y"], requests):
         assert prepared.prompt[0] == 1

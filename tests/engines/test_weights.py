@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evalsuite.checkpoint import open_checkpoint
+from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadCheckpoint, EngineUnavailable
 from evalsuite.request import Choose, Prompt
@@ -23,7 +24,7 @@ def folder(checkpoint_path, tmp_path):
 
 def refused(folder, match):
     with pytest.raises(BadCheckpoint, match=match) as caught:
-        TransformersEngine(open_checkpoint(str(folder)), template=None)
+        TransformersEngine(open_checkpoint(str(folder))).ready()
     assert str(folder) in caught.value.where
     return caught.value
 
@@ -34,7 +35,7 @@ def rewrite(folder, change):
 
 
 def picked(folder):
-    engine = TransformersEngine(open_checkpoint(str(folder)), template=None)
+    engine = TransformersEngine(open_checkpoint(str(folder)))
     [(_, answer)] = engine.answer(engine.prepare(["x"], [Choose(Prompt("今天"), ("A", "B"))]))
     return answer
 
@@ -122,4 +123,4 @@ def test_an_unknown_architecture_is_refused(folder):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_said_to_be_missing(folder):
     with pytest.raises(EngineUnavailable, match="cuda"):
-        TransformersEngine(open_checkpoint(str(folder)), template=None, device="cuda")
+        TransformersEngine(open_checkpoint(str(folder)), ModelOptions(device="cuda"))

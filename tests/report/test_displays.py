@@ -161,10 +161,11 @@ def test_a_task_with_nothing_left_to_do_and_a_second_model(display, tmp_path, ca
 
 
 @pytest.mark.parametrize("display", [JsonDisplay, PlainDisplay, RichDisplay])
-def test_ending_before_anything_was_planned(display):
+def test_ending_before_anything_was_planned(display, capsys):
     one = display()
     one.end()
     one.end()
+    assert "".join(capsys.readouterr()).strip() == ""
 
 
 def test_auto_is_rich_on_a_terminal_and_plain_elsewhere(monkeypatch):

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from html import escape
 
+import chromium
 import pytest
+from chromium import needs_chromium
 from runs_factory import make_record, make_run
 
 from evalsuite.leaderboard import Definition, Entry, build_leaderboard
 from evalsuite.report.visible import visible
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
-]
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
+pytestmark = [pytest.mark.browser, needs_chromium]
 TITLE = "Quiz board"
 ATTACK = (
     "<script>document.title='pwned'</script></script><img src=x onerror=\"document.title='pwned'\">"
@@ -61,20 +44,7 @@ def page(tmp_path):
 
 
 def dom(page, tmp_path, fragment=""):
-    """The document as it stands after its scripts have run."""
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *FLAGS,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            page.as_uri() + fragment,
-        ],
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout.decode("utf-8")
+    return chromium.dom(page.as_uri() + fragment, tmp_path / "profile")
 
 
 def driven(page, tmp_path, script, fragment=""):

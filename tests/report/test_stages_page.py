@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -14,19 +13,17 @@ from xml.etree import ElementTree
 import msgspec
 import numpy as np
 import pytest
+from chromium import dom, needs_chromium
 from runs_factory import on_disk
 from stages_factory import ladder_run, rewards_in_memory
 
 from evalsuite.report.stages_markdown import stages_markdown
+from evalsuite.report.stages_numbers import lost
 from evalsuite.report.stages_page import curves_svg, render_stages
 from evalsuite.report.stages_terminal import print_stages
 from evalsuite.report.stages_words import STAGES_WORDS, reason
 from evalsuite.stages import Definition, study
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
 HOSTILE = (
     "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='x'\">"
     "\x00\x1b[31m\u202eevil|`*_"
@@ -91,6 +88,63 @@ def test_the_terminal_names_the_reason_too(stages, capsys):
     assert "⚠ t-ppo" in shown
     assert "Warning: t-ppo, greedy: reward hacking: the reward of tiny-rm rose" in shown
     assert "▲▲" in shown
+
+
+def shown_everywhere(stages, capsys):
+    """The terminal, the page without its style and script, and the document."""
+    print_stages(stages)
+    page = render_stages(stages)
+    parts = capsys.readouterr().out, page[page.index("<body>") :], stages_markdown(stages, "a.svg")
+    return [" ".join(part.split()) for part in parts]
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_one_seed_claims_nothing_about_others(draws, monkeypatch, capsys):
+    """A change beyond doubt in one seed, drawn once or twice: one mark, and no word of two."""
+    monkeypatch.setattr("evalsuite.stages.answers.read_rewards", rewards_in_memory)
+    runs = [
+        ladder_run(
+            name, {"maths": values}, stage=name[2:], parent=parent, temperature=1.0, run_seed=draw
+        )
+        for name, parent, values in (("t-pt", "", [0.0] * 60), ("t-sft", "t-pt", [1.0] * 60))
+        for draw in range(draws)
+    ]
+    for shown in shown_everywhere(study(runs), capsys):
+        assert "▲" in shown
+        assert "▲▲" not in shown
+        assert "A mark: the change holds for these checkpoints." in shown
+        assert "Two marks" not in shown
+
+
+def test_the_legend_explains_no_mark_that_cannot_occur(stages, monkeypatch, capsys):
+    for shown in shown_everywhere(stages, capsys):
+        assert "Two marks: the change holds for other seeds too. One mark:" in shown
+    monkeypatch.setattr("evalsuite.stages.answers.read_rewards", rewards_in_memory)
+    first = study([ladder_run("t-pt", {"maths": [1.0, 0.0] * 30}, stage="pt")])
+    assert not [shown for shown in shown_everywhere(first, capsys) if "mark:" in shown]
+
+
+def test_a_loss_of_the_margin_is_excluded_found_or_not_settled(monkeypatch):
+    """Of 400 answers 50 were lost; none changed; of ten answers one was lost."""
+    monkeypatch.setattr("evalsuite.stages.answers.read_rewards", rewards_in_memory)
+    before = {"fell": [1.0] * 400, "stayed": [1.0, 0.0] * 200, "few": [1.0] * 10}
+    after = before | {"fell": [0.0] * 50 + [1.0] * 350, "few": [0.0] + [1.0] * 9}
+    runs = [
+        ladder_run("t-sft", before, stage="sft"),
+        ladder_run("t-ppo", after, stage="ppo", parent="t-sft"),
+    ]
+    stages = study(runs, Definition(margin=5))
+    answers = {"fell": "found", "stayed": "excluded", "few": "not settled"}
+    document, page = stages_markdown(stages, "a.svg"), render_stages(stages)
+    for task, answer in answers.items():
+        assert re.search(rf"^\| t-sft → t-ppo \| {task} \|.*\| {answer} \|$", document, re.M), task
+        row = page[page.index(f'<th scope="row">{task}</th>') :]
+        assert f"<td>{answer}</td>" in row[: row.index("</tr>")], task
+    assert "loss of 5.0 points" in document
+    change = stages.transition("t-ppo", "greedy").change("fell")
+    errors = msgspec.structs.replace(change.metric, higher_is_better=False)
+    assert lost(change, 5) == "regression"
+    assert lost(msgspec.structs.replace(change, metric=errors), 5) == "pass"
 
 
 def test_numbers_of_the_document_are_those_of_the_study(stages):
@@ -166,18 +220,11 @@ def test_hostile_text_is_harmless(hostile, capsys):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
+@needs_chromium
 def test_a_browser_shows_the_page_and_runs_nothing_of_it(hostile, tmp_path):
     page = tmp_path / "stages.html"
     page.write_text(render_stages(hostile), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    done = subprocess.run(
-        [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    text = done.stdout.decode("utf-8")
+    text = dom(page.as_uri(), tmp_path / "profile")
     assert "<title>pwned" not in text
     assert "<title>x<" not in text
     assert 'class="banner"' in text

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import re
+import unicodedata
 from pathlib import Path
 
 import msgspec
@@ -151,8 +154,13 @@ def test_any_name_can_be_shown(name):
     part = make_part(f"quiz/{name}")
     record = make_record("a", task=part.name, tags={"subject": name})
     run = make_run("model", [record], [part], checkpoint={"name": name})
-    print_results(run.manifest, Path("runs"))
-    print_breakdown(run.manifest, "subject")
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
+        print_results(run.manifest, Path("runs"))
+        print_breakdown(run.manifest, "subject")
+    text = written.getvalue()
+    assert text.strip()
+    assert not [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"]
 
 
 def test_a_pipe_is_wide_enough_for_every_column(capsys, monkeypatch):

@@ -8,34 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records_factory import F1, MACRO, MEAN, records
 from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import proportion_confint
 
 from evalsuite.errors import RunDamaged
 from evalsuite.metrics.formulas import mean
-from evalsuite.metrics.metric import Metric
 from evalsuite.record import Interval, Record
 from evalsuite.request import Failure
 from evalsuite.stats.bootstrap import resampled_totals, resamples_for
 from evalsuite.stats.interval import estimate, wilson
 from evalsuite.stats.sufficient import spread, statistics, units, vectors
-
-MEAN = Metric("x")
-F1 = Metric("x", formula="f1")
-MACRO = Metric("x", macro_over="subject")
-
-
-def records(scores, *, tags=None, clusters=None):
-    return [
-        Record(
-            task="t",
-            sample=f"{i:06}",
-            scores={"x": score},
-            tags={"subject": tags[i]} if tags is not None else {},
-            cluster=str(clusters[i]) if clusters is not None else "",
-        )
-        for i, score in enumerate(scores)
-    ]
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -70,7 +53,7 @@ def test_plain_numbers_become_sum_and_count():
 @pytest.mark.parametrize("scores", [[{"x": 1.0}, {"y": 1.0}], [{"x": [1.0, 2.0, 3.0]}, {"x": 1.0}]])
 def test_a_missing_or_ragged_statistic_is_named(scores):
     with pytest.raises(RunDamaged, match=r"'x' \(t/b\)"):
-        vectors(MEAN, scores, ["t/a", "t/b"])
+        vectors(MEAN, scores, ["t/a", "t/b"].__getitem__)
 
 
 def test_bootstrap_agrees_with_scipy_bca():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records_factory import F1, MACRO, MEAN, records
 from scipy import optimize
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -19,23 +20,7 @@ from evalsuite.record import Record
 from evalsuite.request import Failure
 from evalsuite.stats.paired import mcnemar, paired_difference, tango
 
-MEAN = Metric("x")
 LOSS = Metric("x", higher_is_better=False, unit="points")
-F1 = Metric("x", formula="f1")
-MACRO = Metric("x", macro_over="subject")
-
-
-def records(scores, tags=None, clusters=None):
-    return [
-        Record(
-            task="t",
-            sample=f"{i:06}",
-            scores={"x": score},
-            tags={"subject": tags[i]} if tags is not None else {},
-            cluster=str(clusters[i]) if clusters is not None else "",
-        )
-        for i, score in enumerate(scores)
-    ]
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
