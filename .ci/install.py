@@ -27,9 +27,9 @@ def main() -> None:
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True, symlinks=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    _install_torch(pip)
+    install_torch(pip)
     print("installing evalsuite and its dependencies", flush=True)
-    _run(
+    run(
         [
             *pip,
             "install",
@@ -44,7 +44,7 @@ def main() -> None:
     )
 
 
-def _install_torch(pip: list[str]) -> None:
+def install_torch(pip: list[str]) -> None:
     pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     wanted = next(line for line in pins if line.startswith("torch=="))
     if subprocess.run([*pip, "show", "torch"], capture_output=True, check=False).returncode == 0:
@@ -56,10 +56,10 @@ def _install_torch(pip: list[str]) -> None:
             if subprocess.run(install, capture_output=True, check=False).returncode == 0:
                 return
         print("the CPU build was not found; taking the default one", flush=True)
-    _run([*pip, "install", "--quiet", wanted])
+    run([*pip, "install", "--quiet", wanted])
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     code = subprocess.run(command, check=False).returncode
     if code:
         sys.exit(code)

@@ -116,12 +116,7 @@ def _ask(sample: Sample) -> str:
 
 def _read(data: DataFolder, name: str) -> Iterator[Sample]:
     labels = [line.strip() for line in data.lines("labels.txt") if line.strip()]
-    for number, row in data.jsonl(name, ("id", "text", "label")):
-        try:
-            item = msgspec.convert(row, Item)
-        except msgspec.ValidationError as fault:
-            data.reject(name, number, str(fault))
-            continue
+    for number, item in data.structs(name, Item, ("id", "text", "label")):
         if item.label not in labels:
             data.reject(name, number, f"label {item.label!r} is not in labels.txt")
             continue

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from evalsuite.metrics.metric import Metric
 from evalsuite.multiple_choice import Subject, SubjectExam, Wording
 from evalsuite.request import Sampling
-from evalsuite.task import DataSource, TaskMeta, Variant
+from evalsuite.task import DataSource, TaskMeta
 
 _SUBJECTS: dict[str, dict[str, str]] = {
     "STEM": {
@@ -144,20 +143,6 @@ class CMMLU(SubjectExam):
         main_metric="accuracy",
         version=1,
         sample_data="samples/cmmlu",
-    )
-    variants = (
-        Variant("official", "the authors' prompt; mean over subjects", num_fewshot=5),
-        Variant(
-            "lm-eval",
-            "lm-eval's prompt and choices; mean over questions",
-            num_fewshot=5,
-            main_metric="accuracy_micro",
-        ),
-        Variant("generate", "the model writes its answer and the letter is read out of it"),
-    )
-    metrics = (
-        Metric("accuracy", macro_over="subject"),
-        Metric("accuracy_micro", statistic="accuracy"),
     )
     wordings: ClassVar[dict[str, Wording]] = {
         "official": Wording(

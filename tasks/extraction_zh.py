@@ -105,12 +105,7 @@ def _ask(sample: Sample) -> str:
 
 
 def _read(data: DataFolder, name: str) -> Iterator[Sample]:
-    for number, row in data.jsonl(name, ("id", "text", "entities")):
-        try:
-            sentence = msgspec.convert(row, Sentence)
-        except (msgspec.ValidationError, UnicodeEncodeError) as fault:
-            data.reject(name, number, str(fault))
-            continue
+    for number, sentence in data.structs(name, Sentence, ("id", "text", "entities")):
         gold = [[mention.type, mention.text] for mention in sentence.entities]
         if parse(write((kind, text) for kind, text in gold), TYPES) != [tuple(e) for e in gold]:
             data.reject(name, number, "an entity is empty, 无, or holds a separator or outer marks")

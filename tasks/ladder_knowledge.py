@@ -62,12 +62,7 @@ class StatedFacts(MultipleChoice):
 
     def samples(self, data: DataFolder) -> Iterator[Sample]:
         name = data.path.name if data.path.is_file() else data.first(FILE)
-        for number, raw in data.jsonl(name, ("id", "question", "options", "answer")):
-            try:
-                row = msgspec.convert(raw, Row)
-            except msgspec.ValidationError as fault:
-                data.reject(name, number, str(fault))
-                continue
+        for number, row in data.structs(name, Row, ("id", "question", "options", "answer")):
             if row.answer not in LETTERS[: len(row.options)] or len(row.answer) != 1:
                 data.reject(name, number, f"the answer {row.answer[:40]!r} names no option")
                 continue

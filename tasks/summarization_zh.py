@@ -81,12 +81,7 @@ def _ask(sample: Sample) -> str:
 
 
 def _read(data: DataFolder, name: str) -> Iterator[Sample]:
-    for number, row in data.jsonl(name, ("id", "text", "summary")):
-        try:
-            article = msgspec.convert(row, Article)
-        except msgspec.ValidationError as fault:
-            data.reject(name, number, str(fault))
-            continue
+    for _, article in data.structs(name, Article, ("id", "text", "summary")):
         yield Sample(str(article.id), {"text": article.text}, article.summary)
 
 
