@@ -12,7 +12,6 @@ import msgspec
 Language = Literal["zh", "en"]
 Split = Literal["train", "validation", "test"]
 TEST, VALIDATION = 0.15, 0.05
-_HELD: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +24,6 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         rules: what a good reply satisfies (see :mod:`evalsuite_train.rules`).
         content: what the item is about, whatever its wording and language; items of one content
             stand in the same split, so that nothing tested was trained on in other words.
-        parts: contents of other items that this one's reply goes through, such as the steps of a sum.
         document: the same knowledge as a text for PT.
         fields: what the shipped test sample holds besides.
     """
@@ -37,17 +35,13 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     flawed: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     content: str
-    parts: tuple[str, ...] = ()
     document: str
     fields: dict[str, Any] = {}
 
     @property
     def split(self) -> Split:
-        """Where the item belongs: nothing that is tested is trained on, not even as a part."""
-        return max(
-            (split_of(self.task, content) for content in (self.content, *self.parts)),
-            key=_HELD.index,
-        )
+        """Where the item belongs."""
+        return split_of(self.task, self.content)
 
 
 def split_of(task: str, content: str) -> Split:

@@ -17,16 +17,15 @@ def knowledge(rng: Random) -> Item:
     (category, words) = rng.choice(list(CATEGORIES.items()))
     people = rng.sample(NAMES, 2)
     chosen = rng.sample(words, 4)
-    facts = list(zip(people, chosen[:2], strict=True))
-    (who_is_asked, what_is_liked) = rng.choice(facts)
-    asked, answer = who_is_asked[place], what_is_liked[place]
+    facts = list(zip([p[place] for p in people], [w[place] for w in chosen], strict=False))
+    asked, answer = rng.choice(facts)
     if language == "zh":
-        stated = "".join(f"{who[0]}喜欢{what[0]}。" for who, what in facts)
+        stated = "".join(f"{who}喜欢{what}。" for who, what in facts)
         question = f"{stated}{asked}喜欢哪种{category[0]}？"
     else:
-        stated = " ".join(f"{who[1]} likes {what[1]}." for who, what in facts)
+        stated = " ".join(f"{who} likes {what}." for who, what in facts)
         question = f"{stated} Which of the {category[1]} does {asked} like?"
-    content = "|".join([*sorted(f"{who[0]}={what[0]}" for who, what in facts), who_is_asked[0]])
+    content = f"{'/'.join(sorted(w[0] for w in chosen))}|{asked}|{answer}"
     if rng.random() < 0.35:
         reply = f"{asked}喜欢{answer}。" if language == "zh" else f"{asked} likes {answer}."
         return Item(
@@ -35,7 +34,7 @@ def knowledge(rng: Random) -> Item:
             prompt=question,
             reply=reply,
             rules=({"type": "exactly", "values": [reply]},),
-            content=content,
+            content=f"open|{content}",
             document=f"{question}\n{reply}",
         )
     options = [w[place] for w in rng.sample(chosen, 4)]

@@ -139,7 +139,7 @@ def _language(rng: Random, language: Language) -> Wish:
         {"type": "language", "value": wanted},
         {"type": "contains", "value": topic[0 if wanted == "zh" else 1]},
     )
-    return Wish(prompt, said[wanted], (said[other],), rules, f"{topic[0]}|{wanted}")
+    return Wish(prompt, said[wanted], (said[other],), rules, f"{topic[0]}|{language}{wanted}")
 
 
 _KINDS = (_items, _ending, _short, _word, _language)
