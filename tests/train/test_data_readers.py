@@ -109,7 +109,7 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path):
         ("a.txt", "中文".encode("utf-16"), r"the file is UTF-16"),
         ("a.txt", b"PK\x03\x04aaaa", r"the file is zip"),
         ("a.txt", "全部都是中文\n再来一行\n".encode("gb18030"), r"2 of 2 rows are bad.*not utf-8[\s\S]*gb18030"),
-        ("a.gz", gzip.compress(b"abc\n" * 9999)[:-20], r"the compressed file is damaged"),
+        ("a.gz", gzip.compress(b"abc\n" * 9999, mtime=0)[:-20], r"the compressed file is damaged"),
         ("a.json", b'[{"text": "a"},\n{"text": "b"}', r"not closed; its last row starts in line 2"),
         ("a.json", b'[{"text": "a},\n{"text": "b"}\n]', r"broken JSON array"),
         ("a.json", b'[{"text": "a"}]\n{"text": "b"}', r"more stands behind the array"),
