@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import torch
 
-Precision = Literal["bf16", "fp16", "fp32"]
+from evalsuite_train.precision import Precision, settle
 
 
 class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,7 +21,8 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         weight_decay: AdamW's, on matrices only.
         clip: the largest gradient norm that is applied as it is.
         accumulation: micro-batches a step; the loss is the mean over all their learnt tokens.
-        precision: of the matrix products; the master weights are float32.
+        precision: of the matrix products; the master weights are float32. ``auto`` is bf16 where the
+            device multiplies it fast, else fp32.
         save_every: steps between two states on the disk; a spike rolls back to the last of them.
         log_every: steps between two rows of ``log.jsonl``.
         spike_threshold: robust standard deviations above the recent median that count as a spike;
@@ -44,7 +45,7 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     epsilon: float = 1e-8
     clip: float = 1.0
     accumulation: int = 1
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     save_every: int = 500
     log_every: int = 20
     spike_threshold: float = 10.0
@@ -55,6 +56,7 @@ class Optimisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     zero: str | None = None
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("steps", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")

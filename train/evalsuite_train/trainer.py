@@ -17,6 +17,7 @@ from evalsuite_train.errors import Diverged, TrainError
 from evalsuite_train.loss import IGNORED, Batch, Measured, measure
 from evalsuite_train.meter import Meter, measured_peak, model_flops_per_token
 from evalsuite_train.optimiser import Optimisation, adamw
+from evalsuite_train.precision import DTYPES
 from evalsuite_train.processes import device_of
 from evalsuite_train.schedule import rate
 from evalsuite_train.spikes import SpikeDetector
@@ -25,7 +26,6 @@ from evalsuite_train.state import load_state, remove_states, save_state
 __all__ = ["IGNORED", "Batch", "Optimisation", "measure", "train"]
 
 Batches = Callable[[int], Iterator[Batch]]
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 MOST_FAILURES = 5  # spikes in a row, without a new saved state between them
 EMPTY: dict[str, float] = {
     "loss": 0.0,

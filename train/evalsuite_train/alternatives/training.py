@@ -20,6 +20,7 @@ from evalsuite_train.disk import writing
 from evalsuite_train.errors import BadRecipe, Diverged, TrainError
 from evalsuite_train.feedback.rows import write_jsonl
 from evalsuite_train.generation import derived_seed
+from evalsuite_train.precision import settle
 from evalsuite_train.processes import leads, leave_to_first
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.sft.parent import weights_digest
@@ -37,7 +38,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         template: the parent's prompt template.
         batch: sequences a micro-batch; ``accumulation`` micro-batches a step.
         schedule: the way down of the learning rate after ``warmup`` steps.
-        precision: of the matrix products; the weights are float32.
+        precision: of the matrix products; the weights are float32. ``auto`` is bf16 where the device
+            multiplies it fast, else fp32.
         save_every: steps between two states that a killed stage goes on from.
     """
 
@@ -51,13 +53,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     clip: float = 1.0
     batch: int = 32
     accumulation: int = 1
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_checkpointing: bool = False
     device: Literal["auto", "cpu"] = "auto"
     save_every: int = 100
     log_every: int = 10
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("steps", "batch", "accumulation", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from evalsuite_train.precision import settle
+
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How PPO is run; the defaults are the tiny ladder's.
@@ -48,7 +50,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         alpha: significance at which gold and reward have parted.
         save_every: iterations between two saved states.
         precision: of the backbone's matrix products when learning; weights, heads and rollouts are
-            float32. Shared out over several processes, rollouts and frozen models are in it too.
+            float32. ``auto`` is bf16 where the device multiplies it fast, else fp32. Shared out over
+            several processes, rollouts and frozen models are in it too.
         attention: of the models; ``eager`` trains short rows faster on a CPU than ``sdpa``.
         device: ``auto`` is CUDA where there is one, else the CPU.
         gradient_checkpointing: recompute activations, also of a value model of its own, to save memory.
@@ -95,12 +98,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     validation_prompts: int = 60
     alpha: float = 0.01
     save_every: int = 5
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
     device: str = "auto"
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in (
             "iterations",
             "prompts_per_iteration",

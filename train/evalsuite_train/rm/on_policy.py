@@ -12,6 +12,7 @@ from evalsuite_train.feedback.candidates import Candidate, Sampling, sample
 from evalsuite_train.feedback.rows import Asked, read_prompts
 from evalsuite_train.generation import derived_seed
 from evalsuite_train.model import load_model
+from evalsuite_train.precision import DTYPES
 from evalsuite_train.processes import ALONE, Processes
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.rm.config import Config
@@ -19,7 +20,6 @@ from evalsuite_train.rm.pairs import Pair
 from evalsuite_train.rules import score
 from evalsuite_train.sft.parent import weights_digest
 from evalsuite_train.sharding import read_once, share_out
-from evalsuite_train.trainer import DTYPES
 
 JOURNAL = "on_policy.jsonl"
 

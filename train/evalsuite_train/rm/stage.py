@@ -15,6 +15,7 @@ from evalsuite_train.curves import shipped_log
 from evalsuite_train.errors import BadData
 from evalsuite_train.files import write_whole
 from evalsuite_train.generation import derived_seed
+from evalsuite_train.precision import DTYPES
 from evalsuite_train.processes import join
 from evalsuite_train.pt.stage import tokenizer_folder
 from evalsuite_train.recipe import Recipe
@@ -27,7 +28,6 @@ from evalsuite_train.rm.pairs import Pair, PairStream, is_validation, read_pairs
 from evalsuite_train.rm.training import train_reward
 from evalsuite_train.sharding import plain, read_once, share_out
 from evalsuite_train.state import remove_states
-from evalsuite_train.trainer import DTYPES
 
 __all__ = ["Config", "run"]
 

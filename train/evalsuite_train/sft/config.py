@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from evalsuite_train.precision import settle
 from evalsuite_train.sft.lora import Adapter
 from evalsuite_train.trainer import Optimisation
 
@@ -58,6 +59,7 @@ class Config(Optimisation, frozen=True, forbid_unknown_fields=True, kw_only=True
     forgetting: float | None = None
 
     def __post_init__(self) -> None:
+        settle(self)
         if (self.steps == 0) == (self.epochs is None):
             raise ValueError("give steps or epochs, one of them")
         for name in ("batch", "stages", "max_length", "questions", "max_new_tokens"):

@@ -18,6 +18,7 @@ from evalsuite_train.errors import BadRecipe, TrainError, shown
 from evalsuite_train.files import write_whole
 from evalsuite_train.generation import derived_seed
 from evalsuite_train.model import load_model
+from evalsuite_train.precision import DTYPES
 from evalsuite_train.processes import device_of, launched, leads
 from evalsuite_train.recipe import Recipe
 from evalsuite_train.sft.batches import Mixture, stream
@@ -32,7 +33,7 @@ from evalsuite_train.sft.progress import Progress
 from evalsuite_train.sft.samples import digest, read_samples
 from evalsuite_train.state import remove_states
 from evalsuite_train.templates import TEMPLATES, encoder
-from evalsuite_train.trainer import DTYPES, train
+from evalsuite_train.trainer import train
 
 
 def run(config: Config, recipe: Recipe, out: Path) -> None:
