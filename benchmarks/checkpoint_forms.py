@@ -29,7 +29,7 @@ from evalsuite.errors import EngineUnavailable
 from evalsuite.plan import PlannedTask, TaskChoice, plan_task
 from evalsuite.record import Record
 from evalsuite.request import Chosen, Generated, Response, Score, Scored
-from evalsuite.runner import scored
+from evalsuite.scoring import Scorer
 from evalsuite.stats.interval import estimate
 from evalsuite.stats.paired import paired_difference
 
@@ -120,6 +120,7 @@ def ask(form: Form, tasks: list[PlannedTask]) -> None:
     form.answers = answers
     form.rates.append(sum(map(tokens_of, answers)) / seconds)
     form.records = {planned.part.name: [] for planned in tasks}
+    scorer = Scorer()
     for job, answer in zip(form.jobs, answers, strict=True):
         record = Record(
             task=job.planned.part.name,
@@ -129,7 +130,10 @@ def ask(form: Form, tasks: list[PlannedTask]) -> None:
             target=job.sample.target,
             response=answer,
         )
-        form.records[job.planned.part.name].append(scored(job.planned, job.sample, record))
+        done = scorer.add(job.planned, job.sample, record, None)
+        if done is None:
+            sys.exit(f"{job.planned.part.name}: tasks that run programs are not for this benchmark")
+        form.records[job.planned.part.name].append(done)
 
 
 def collect(engine: Engine, ready: list[Prepared]) -> list[Response]:

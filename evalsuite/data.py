@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,8 @@ import msgspec
 from evalsuite.errors import BadRow, DataMissing
 
 csv.field_size_limit(1 << 30)
+MAX_UNPACKED = 1 << 30
+"""Bytes that a compressed file may unpack to."""
 T = TypeVar("T")
 
 
@@ -72,9 +76,11 @@ class DataFolder:
 
         Raises:
             DataMissing: not there or not readable.
-            BadRow: not UTF-8, with the row of the first bad byte.
+            BadRow: not UTF-8, with the row of the first bad byte; a ``.gz`` that is damaged or huge.
         """
         raw = self._bytes(name)
+        if name.endswith(".gz"):
+            raw = self._unpacked(name, raw)
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as fault:
@@ -98,6 +104,24 @@ class DataFolder:
                 hint=f"expected {self.layout}",
             ) from None
         self.sha256[name] = hashlib.sha256(raw).hexdigest()
+        return raw
+
+    def _unpacked(self, name: str, packed: bytes) -> bytes:
+        try:
+            with gzip.open(io.BytesIO(packed)) as stream:
+                raw = stream.read(MAX_UNPACKED + 1)
+        except (OSError, EOFError, zlib.error) as fault:
+            raise BadRow(
+                f"not a whole gzip file: {fault}",
+                where=str(self.root / name),
+                hint="download it again",
+            ) from None
+        if len(raw) > MAX_UNPACKED:
+            raise BadRow(
+                f"unpacks to more than {MAX_UNPACKED >> 20} MiB",
+                where=str(self.root / name),
+                hint="unpack it yourself if it is meant to be that large",
+            )
         return raw
 
     def lines(self, name: str) -> list[str]:
@@ -177,6 +201,28 @@ class DataFolder:
                 self.reject(name, number, "not a JSON object")
                 continue
             if self._complete(name, number, row, required):
+                yield number, row
+
+    def array(self, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Objects of a JSON file that is one array, as (number from 1, object).
+
+        Raises:
+            BadRow: not a JSON array, an element is no object, or a required key is missing or null.
+        """
+        try:
+            rows = json.loads(self.text(name))
+        except (ValueError, RecursionError) as fault:
+            raise BadRow(
+                f"not JSON: {fault}", where=str(self.root / name), hint=f"expected {self.layout}"
+            ) from None
+        if not isinstance(rows, list):
+            raise BadRow(
+                "not a JSON array", where=str(self.root / name), hint=f"expected {self.layout}"
+            )
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict):
+                self.reject(name, number, "not a JSON object")
+            elif self._complete(name, number, row, required):
                 yield number, row
 
     def structs(self, name: str, kind: type[T], required: Sequence[str]) -> Iterator[tuple[int, T]]:

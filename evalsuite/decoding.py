@@ -11,18 +11,27 @@ OPTION = "--sampling"
 
 
 class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Settings that replace those of :class:`evalsuite.request.Sampling`; None leaves a task's own."""
+    """Settings that replace those of :class:`evalsuite.request.Sampling`; None leaves a task's own.
+
+    Attributes:
+        samples: answers drawn to each question, each a sample of its own; one by default.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
+    samples: int | None = None
 
     def apply(self, request: Request) -> Request:
         """The request with these settings; one that generates nothing stays as it is."""
         changes = msgspec.structs.asdict(self)
-        changes = {name: value for name, value in changes.items() if value is not None}
+        changes = {
+            name: value
+            for name, value in changes.items()
+            if value is not None and name != "samples"
+        }
         if not isinstance(request, Generate) or not changes:
             return request
         sampling = msgspec.structs.replace(request.sampling, **changes)
@@ -31,7 +40,7 @@ class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         """``temperature=1,top_p=0.85``, as the option is written; empty for no change."""
         changes = msgspec.structs.asdict(self).items()
-        return ",".join(f"{name}={value:g}" for name, value in changes if value is not None)
+        return ",".join(f"{name}={value:.12g}" for name, value in changes if value is not None)
 
 
 def parse_decoding(text: str) -> Decoding:
@@ -66,6 +75,7 @@ def _check(decoding: Decoding) -> None:
         "top_p": (1e-6, 1),
         "top_k": (0, 1 << 20),
         "repetition_penalty": (1e-3, 100),
+        "samples": (1, 10_000),
     }
     for name, (low, high) in bounds.items():
         value = getattr(decoding, name)

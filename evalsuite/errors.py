@@ -41,10 +41,11 @@ SAMPLE_CODES: dict[str, str] = {
     "out_of_memory": "the sample did not fit in memory even alone",
     "engine_failed": "the engine raised while answering this sample",
     "scorer_failed": "the task's scorer raised on this answer",
+    "sandbox_failed": "the sandbox failed while it ran the answer's program",
 }
 
-ENGINE_CODES = frozenset({"out_of_memory", "engine_failed", "unanswered"})
-"""Sample codes for which the engine is to blame: `evalsuite run` then exits with 4."""
+ENGINE_CODES = frozenset({"out_of_memory", "engine_failed", "unanswered", "sandbox_failed"})
+"""Sample codes for which the engine or the sandbox is to blame: `evalsuite run` then exits with 4."""
 
 
 class EvalsuiteError(Exception):

@@ -33,6 +33,8 @@ from evalsuite.record import (
 )
 from evalsuite.report.displays import Display, Outlook, TaskOutlook
 from evalsuite.runner import carry_out
+from evalsuite.sandbox import Kind
+from evalsuite.scoring import Scorer
 from evalsuite.store import MANIFEST, Journal, Run, open_run, recorded, write_manifest
 from evalsuite.summary import Shortener, summarise
 
@@ -44,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         out: the folder that run folders are made in.
+        sandbox: where the programs of code tasks run.
         command: the command line, to repeat or resume it.
     """
 
@@ -51,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     limit: int | None = None
     retry_failed: bool = False
+    sandbox: Kind = "bubblewrap"
     command: tuple[str, ...] = ()
 
 
@@ -134,13 +138,14 @@ def evaluate(
     ledger = Ledger(begun or now())
     ledger.lap("start")
     folder = settings.out / manifest.run_id
-    with Journal(folder, manifest) as journal:
+    with Journal(folder, manifest) as journal, Scorer(settings.sandbox) as scorer:
         try:
             asked = sum(part.samples for part in manifest.tasks)
             display.status(
                 f"plan: {len(tasks)} tasks, {asked} samples, {len(journal.done)} done, template"
                 f" {manifest.checkpoint.chat_template}; loading {manifest.checkpoint.name}"
             )
+            manifest.sandbox = scorer.open_for(planned.task for planned in tasks)
             engine = open_engine()
             ledger.lap("load")
             before = manifest.usage
@@ -154,7 +159,7 @@ def evaluate(
                 display.plan(outlook(manifest, tasks, todo))
                 manifest.first_forward = ledger.elapsed()
                 try:
-                    carry_out(todo, engine, cache, journal, display, ledger)
+                    carry_out(todo, engine, cache, journal, display, ledger, scorer)
                 finally:
                     manifest.engine = manifest.engine | engine.description
             finally:

@@ -35,11 +35,15 @@ class GoldenPrompt(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
 
 class GoldenCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one output of one sample scores; scores left out are not checked."""
+    """What one output of one sample scores; scores left out are not checked.
+
+    ``variant`` is how it was asked, where that decides how an answer is read; the first by default.
+    """
 
     sample: str
     output: str | dict[str, Any]
     scores: dict[str, float | list[float]]
+    variant: str = ""
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

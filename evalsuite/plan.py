@@ -6,7 +6,7 @@ Nothing here needs a checkpoint: the same plan serves every model, so their answ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -141,6 +141,9 @@ def _planned(
     samples = read_samples(task, data, choice)
     chosen = stratified(samples, limit, seed=seed, label=choice.label)
     ask = asker(task, data, variant, shots, seed=seed, sampling=sampling)
+    if (answers := sampling.samples or 1) > 1:
+        _may_vary(ask(chosen[0]), choice)
+        chosen = Shelf(_draws(chosen, answers))
     made = Shelf(map(ask, chosen)) if len(chosen) <= IN_MEMORY else Requests(chosen, ask)
     sha256 = digest_all(made)
     part = TaskPart(
@@ -151,9 +154,9 @@ def _planned(
         variant=variant.name,
         num_fewshot=shots,
         main_metric=variant.main_metric or task.meta.main_metric,
-        metrics=task.metrics,
+        metrics=(*task.metrics, *task.metrics_of_several(answers)),
         samples=len(chosen),
-        total=len(samples),
+        total=len(samples) * answers,
         sample_ids_sha256=digest([s.id for s in chosen]),
         data=_data_part(task, data, choice.data),
         licence=task.meta.licence,
@@ -163,6 +166,27 @@ def _planned(
         sampling=str(sampling),
     )
     return PlannedTask(task, part, chosen, made, sha256)
+
+
+def _draws(samples: Sequence[Sample], answers: int) -> Iterator[Sample]:
+    """Each question several times, as samples ``ID#1``, ``ID#2``, … of one cluster."""
+    for sample in samples:
+        for number in range(1, answers + 1):
+            yield msgspec.structs.replace(
+                sample, id=f"{sample.id}#{number}", cluster=sample.cluster or sample.id
+            )
+
+
+def _may_vary(request: Request, choice: TaskChoice) -> None:
+    """Refuse to ask twice what has one answer."""
+    if isinstance(request, Generate) and request.sampling.temperature > 0:
+        return
+    raise BadOption(
+        "several samples of an answer that is always the same",
+        where=f"--sampling, task {choice.label}",
+        hint="give a temperature too, as in samples=20,temperature=0.8; leave out tasks that"
+        " generate nothing",
+    )
 
 
 def open_data(task: Task, path: Path | None, *, skip_bad_rows: bool = False) -> DataFolder:

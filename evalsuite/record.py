@@ -30,6 +30,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         response: None exactly when ``error`` is set by the engine.
         error: why there is no answer or no score; then ``scores`` is empty, never zero.
         answer: what the scorer understood the answer to be; None when it found none.
+        note: what the scorer had to say beside the scores, such as how a program failed.
         cached: the answer came from the cache of an earlier run.
     """
 
@@ -45,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
     scores: dict[str, float | list[float]] = {}
     answer: str | None = None
+    note: str = ""
     cached: bool = False
 
 
@@ -210,6 +212,7 @@ class RunManifest(msgspec.Struct, kw_only=True):
         signature: what must be equal for two runs' scores to mean the same, except the checkpoint.
         engine: name, version, dtype and whatever else changes numbers.
         command: the arguments of ``evalsuite run``, to repeat or resume it.
+        sandbox: how programs that the model wrote were isolated; empty where none were run.
         usage: requests, tokens and money of a server, over all starts.
         results: task → result, written when the run ends or is scored again.
         first_forward: seconds from when the latest start began (the process's own beginning, or the
@@ -237,6 +240,7 @@ class RunManifest(msgspec.Struct, kw_only=True):
     first_forward: dict[str, float] = {}
     counts: dict[str, int] = {}
     cost: Cost = Cost()
+    sandbox: str = ""
     usage: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     schema: int = SCHEMA

@@ -7,19 +7,27 @@ from pathlib import Path
 
 import msgspec
 
+from evalsuite.decoding import parse_decoding
 from evalsuite.errors import RunDamaged, RunIncomplete, RunsIncomparable
 from evalsuite.evaluation import finish
 from evalsuite.plan import PlannedTask, TaskChoice, plan_task
 from evalsuite.record import Record, TaskPart
-from evalsuite.runner import scored
+from evalsuite.sandbox import Kind
+from evalsuite.scoring import Scorer
 from evalsuite.store import Run, replace_records
 
 
-def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) -> int:
+def rescore(
+    run: Run,
+    data: Mapping[str, Path],
+    task_path: Sequence[Path] = (),
+    sandbox: Kind = "bubblewrap",
+) -> int:
     """Replace the scores of every record by what the task's scorer says now.
 
     Args:
         data: task → where its data is now; otherwise where the run found it.
+        sandbox: where the programs of code tasks run.
 
     Returns:
         How many samples score differently.
@@ -38,7 +46,6 @@ def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) 
     changed = 0
 
     def again() -> Iterator[Record]:
-        nonlocal changed
         for record in run.records():
             if record.task not in planned:
                 raise RunDamaged(
@@ -51,11 +58,20 @@ def rescore(run: Run, data: Mapping[str, Path], task_path: Sequence[Path] = ()) 
                     where=f"task {record.task}",
                     hint="its reading of the data has changed; run again",
                 )
-            fresh = scored(task, task.samples[samples[record.sample]], record)
-            changed += (fresh.scores, fresh.error) != (record.scores, record.error)
-            yield fresh
+            fresh = scorer.add(task, task.samples[samples[record.sample]], record, record)
+            done = [*([(record, fresh)] if fresh else []), *scorer.ended()]
+            yield from map(counted, done)
+        yield from map(counted, scorer.rest())
 
-    replace_records(run, again())
+    def counted(done: tuple[Record, Record]) -> Record:
+        nonlocal changed
+        old, fresh = done
+        changed += (fresh.scores, fresh.error) != (old.scores, old.error)
+        return fresh
+
+    with Scorer(sandbox) as scorer:
+        run.manifest.sandbox = scorer.open_for(task.task for task, _ in planned.values())
+        replace_records(run, again())
     run.manifest.tasks = tuple(_updated(part, planned[part.name][0]) for part in run.manifest.tasks)
     finish(run)
     return changed
@@ -69,7 +85,12 @@ def _planned(
     choice = TaskChoice(
         label=part.name, variant=part.variant, num_fewshot=part.num_fewshot, data=data
     )
-    planned = plan_task(choice, skip_bad_rows=bool(part.data.bad_rows), task_path=task_path)
+    planned = plan_task(
+        choice,
+        skip_bad_rows=bool(part.data.bad_rows),
+        task_path=task_path,
+        sampling=parse_decoding(part.sampling),
+    )
     if sorted(planned.part.data.sha256.values()) != sorted(part.data.sha256.values()):
         raise RunsIncomparable(
             f"the data of {part.name} has changed since the run",

@@ -18,12 +18,10 @@ from evalsuite.cache import AnswerCache
 from evalsuite.engines.base import Engine, Prepared
 from evalsuite.errors import EngineFailed, EvalsuiteError
 from evalsuite.ledger import Ledger
-from evalsuite.metrics.metric import Metric
-from evalsuite.plan import PlannedTask
 from evalsuite.record import Record, digest
 from evalsuite.request import Chosen, Failure, Prompt, Response, Scored
+from evalsuite.scoring import Scorer
 from evalsuite.store import Journal
-from evalsuite.task import Outcome, Sample
 
 PREFIX_KEY_LENGTH = 12
 
@@ -51,6 +49,7 @@ def carry_out(
     journal: Journal,
     listener: Listener,
     ledger: Ledger,
+    scorer: Scorer,
 ) -> None:
     """Answer, score and append until nothing is left; the ledger is told of time and tokens.
 
@@ -61,7 +60,8 @@ def carry_out(
     shared: dict[str, Response | Failure] = {}
     for start in range(0, len(agenda.jobs), WINDOW):
         window = slice(start, start + WINDOW)
-        _answer_window(agenda, window, shared, engine, cache, journal, listener, ledger)
+        finisher = _Finisher(journal, listener, ledger, scorer)
+        _answer_window(agenda, window, shared, engine, cache, finisher)
 
 
 def _answer_window(
@@ -70,9 +70,7 @@ def _answer_window(
     shared: dict[str, Response | Failure],
     engine: Engine,
     cache: AnswerCache,
-    journal: Journal,
-    listener: Listener,
-    ledger: Ledger,
+    finisher: _Finisher,
 ) -> None:
     """Carry some of the jobs out; nothing of them stays in memory.
 
@@ -80,8 +78,9 @@ def _answer_window(
         shared: answers to earlier windows that this one may ask for again; it grows.
     """
     jobs = agenda.jobs[window]
-    journal.write_prefixes(_prefixes(jobs))
-    waiting = _without_engine(jobs, shared, cache, journal, listener, ledger)
+    ledger = finisher.ledger
+    finisher.journal.write_prefixes(_prefixes(jobs))
+    waiting = _without_engine(jobs, shared, cache, finisher)
     ready = [alike[0].prepared for alike in waiting.values()]
     fresh: dict[str, Response] = {}
     ledger.lap("score")
@@ -92,7 +91,7 @@ def _answer_window(
                 fresh[key] = answer
             if key_number(key) in agenda.repeated:
                 shared[key] = answer
-            _finish(waiting.pop(key), answer, journal, listener, ledger)
+            finisher.finish(waiting.pop(key), answer)
             if len(fresh) >= _TOGETHER:
                 cache.put(fresh)
                 fresh = {}
@@ -104,15 +103,15 @@ def _answer_window(
         raise EngineFailed(
             f"{len(waiting)} requests were never answered", where=f"engine {engine.name}"
         )
+    finisher.rest()
+    ledger.lap("score")
 
 
 def _without_engine(
     jobs: Sequence[Job],
     shared: dict[str, Response | Failure],
     cache: AnswerCache,
-    journal: Journal,
-    listener: Listener,
-    ledger: Ledger,
+    finisher: _Finisher,
 ) -> dict[str, list[Job]]:
     """Finish the jobs that need no engine; the others, by their keys."""
     cached = cache.get({job.prepared.key for job in jobs if job.prepared.failure is None})
@@ -120,11 +119,11 @@ def _without_engine(
     for job in jobs:
         key = job.prepared.key
         if job.prepared.failure is not None:
-            _finish([job], job.prepared.failure, journal, listener, ledger)
+            finisher.finish([job], job.prepared.failure)
         elif key in shared:
-            _finish([job], shared[key], journal, listener, ledger)
+            finisher.finish([job], shared[key])
         elif key in cached:
-            _finish([job], cached[key], journal, listener, ledger, cached=True)
+            finisher.finish([job], cached[key], cached=True)
         else:
             waiting.setdefault(key, []).append(job)
     return waiting
@@ -158,20 +157,38 @@ def _finite(answer: Response | Failure) -> Response | Failure:
     )
 
 
-def _finish(
-    jobs: list[Job],
-    answer: Response | Failure,
-    journal: Journal,
-    listener: Listener,
-    ledger: Ledger,
-    *,
-    cached: bool = False,
-) -> None:
-    records = [_record(job, answer, cached=cached) for job in jobs]
-    journal.append(records)
-    for job, record in zip(jobs, records, strict=True):
-        ledger.finish(job.prepared, answer)
-        listener.record(record)
+class _Finisher:
+    """Scores answers and writes their records down, those of programs as soon as these have ended."""
+
+    def __init__(
+        self, journal: Journal, listener: Listener, ledger: Ledger, scorer: Scorer
+    ) -> None:
+        self.journal = journal
+        self.ledger = ledger
+        self._listener = listener
+        self._scorer = scorer
+
+    def finish(self, jobs: list[Job], answer: Response | Failure, *, cached: bool = False) -> None:
+        """Finish samples that share an answer, and whatever programs have ended meanwhile."""
+        done: list[tuple[Job, Record]] = []
+        for job in jobs:
+            self.ledger.finish(job.prepared, answer)
+            record = _record(job, answer, cached=cached)
+            if scored := self._scorer.add(job.planned, job.sample, record, job):
+                done.append((job, scored))
+        self._write([*done, *self._scorer.ended()])
+
+    def rest(self) -> None:
+        """Finish the samples whose programs still run."""
+        for done in self._scorer.rest():
+            self._write([done])
+
+    def _write(self, done: list[tuple[Job, Record]]) -> None:
+        if not done:
+            return
+        self.journal.append([record for _, record in done])
+        for _, record in done:
+            self._listener.record(record)
 
 
 def _record(job: Job, answer: Response | Failure, *, cached: bool) -> Record:
@@ -189,32 +206,7 @@ def _record(job: Job, answer: Response | Failure, *, cached: bool) -> Record:
     )
     if isinstance(answer, Failure):
         return msgspec.structs.replace(record, error=answer)
-    return scored(job.planned, job.sample, msgspec.structs.replace(record, response=answer))
-
-
-def scored(planned: PlannedTask, sample: Sample, record: Record) -> Record:
-    """The record with the scores of its response; a scorer that raises gives an error record."""
-    if record.response is None:
-        return record
-    try:
-        outcome = _checked(planned.task.score(sample, record.response), planned.part.metrics)
-    except (Exception, SystemExit) as fault:
-        error = Failure("scorer_failed", f"{type(fault).__name__}: {fault}")
-        return msgspec.structs.replace(record, scores={}, answer=None, error=error)
-    return msgspec.structs.replace(
-        record, scores=outcome.scores, answer=outcome.answer, target=sample.target, error=None
-    )
-
-
-def _checked(outcome: Outcome, metrics: Sequence[Metric]) -> Outcome:
-    """The outcome as the journal will give it back; raises where it could not, or lacks a score."""
-    plain = msgspec.convert(msgspec.to_builtins(outcome), Outcome)
-    for name, value in plain.scores.items():
-        if not all(map(math.isfinite, value if isinstance(value, list) else [value])):
-            raise ValueError(f"the score {name} is {value}")
-    if missing := {metric.source for metric in metrics} - plain.scores.keys():
-        raise ValueError(f"it gives no score {', '.join(sorted(missing))}")
-    return plain
+    return msgspec.structs.replace(record, response=answer)
 
 
 def _prefixes(jobs: Sequence[Job]) -> dict[str, str]:

@@ -108,12 +108,14 @@ class Outcome(msgspec.Struct, frozen=True):
     """The score of one answer.
 
     Attributes:
+        note: what more there is to say of the answer, in one line, such as how its program failed.
         scores: statistic → a number (a mean is taken of it) or its sufficient statistics, a list.
         answer: what was understood to be the model's answer; None when none was found.
     """
 
     scores: dict[str, float | list[float]]
     answer: str | None = None
+    note: str = ""
 
 
 class Task(ABC):
@@ -131,6 +133,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics, the main one among them. A plain class attribute will do."""
+
+    def metrics_of_several(self, answers: int) -> tuple[Metric, ...]:
+        """Further metrics where each question gets this many answers; none by default."""
+        return ()
 
     @abstractmethod
     def samples(self, data: DataFolder) -> Iterator[Sample]:

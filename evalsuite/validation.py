@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from evalsuite import lines
+from evalsuite.code import CodeTask
 from evalsuite.data import DataFolder
 from evalsuite.errors import EvalsuiteError
 from evalsuite.golden import Golden, GoldenCase, GoldenPrompt, pinned, read_golden
@@ -21,6 +22,7 @@ from evalsuite.metrics.metric import Metric
 from evalsuite.plan import build_requests, open_data
 from evalsuite.record import Record
 from evalsuite.request import Choose, Chosen, Generate, Generated, Request, Response
+from evalsuite.scoring import Scorer
 from evalsuite.stats.sufficient import statistics
 from evalsuite.task import Outcome, Sample, Task
 
@@ -105,8 +107,10 @@ def validate(task: Task, data: DataFolder, golden: dict[str, Any] | None) -> lis
             requests += build_requests(task, data, samples, variant, variant.num_fewshot)
         except Exception as fault:
             problems.append(Problem("prompts", _reason(fault), variant.name))
-    problems += _extremes(task, samples, requests)
-    problems += _against_golden(task, data, samples, golden)
+    # What a plugin ships is trusted as its code is; its gold answers need no isolation.
+    with Scorer("none") as scorer:
+        problems += _extremes(task, samples, requests, scorer)
+        problems += _against_golden(task, data, samples, golden, scorer)
     problems += _hostile(task, samples[0], requests)
     return problems
 
@@ -169,13 +173,13 @@ def _leaks(samples: Sequence[Sample], examples: Sequence[Sample]) -> Iterator[Pr
 
 
 def _extremes(
-    task: Task, samples: Sequence[Sample], requests: Sequence[Request]
+    task: Task, samples: Sequence[Sample], requests: Sequence[Request], scorer: Scorer
 ) -> Iterator[Problem]:
     """Gold answers reach the best score, and empty answers score nothing."""
     golds: list[Record] = []
     for sample in samples:
         try:
-            golds.append(_record(sample, task.score(sample, task.gold(sample))))
+            golds.append(_record(sample, scorer.outcome(task, sample, task.gold(sample))))
         except Exception as fault:
             yield Problem("gold", _reason(fault), sample.id)
             return
@@ -183,7 +187,7 @@ def _extremes(
     for kind, response in _empty_answers(requests).items():
         for sample in samples:
             try:
-                outcome = task.score(sample, response)
+                outcome = scorer.outcome(task, sample, response)
             except Exception as fault:
                 yield Problem("empty", _reason(fault), sample.id)
                 return
@@ -234,7 +238,11 @@ def _empty_answers(requests: Sequence[Request]) -> dict[str, Response]:
 
 
 def _against_golden(
-    task: Task, data: DataFolder, samples: Sequence[Sample], golden: dict[str, Any] | None
+    task: Task,
+    data: DataFolder,
+    samples: Sequence[Sample],
+    golden: dict[str, Any] | None,
+    scorer: Scorer,
 ) -> Iterator[Problem]:
     if golden is None:
         hint = "`evalsuite tasks check NAME --update` writes its prompts, and you its cases"
@@ -254,7 +262,7 @@ def _against_golden(
     if not expected.cases:
         yield Problem("cases", "no golden case")
     for case in expected.cases:
-        yield from _case(task, by_id, case)
+        yield from _case(task, by_id, case, scorer)
 
 
 def _prompt(
@@ -279,7 +287,9 @@ def _prompt(
             yield Problem("prompts", f"the {field} has changed: {difference}", key)
 
 
-def _case(task: Task, by_id: dict[str, Sample], case: GoldenCase) -> Iterator[Problem]:
+def _case(
+    task: Task, by_id: dict[str, Sample], case: GoldenCase, scorer: Scorer
+) -> Iterator[Problem]:
     if case.sample not in by_id:
         yield Problem("cases", "no such sample", case.sample)
         return
@@ -289,7 +299,7 @@ def _case(task: Task, by_id: dict[str, Sample], case: GoldenCase) -> Iterator[Pr
             if isinstance(case.output, str)
             else msgspec.convert(case.output, Response)
         )
-        scores = task.score(by_id[case.sample], response).scores
+        scores = scorer.outcome(task, by_id[case.sample], response, case.variant).scores
     except Exception as fault:
         yield Problem("cases", _reason(fault), f"{case.sample}, {str(case.output)[:40]!r}")
         return
@@ -305,7 +315,12 @@ def _hostile(task: Task, sample: Sample, requests: Sequence[Request]) -> Iterato
     for text in HOSTILE:
         started = time.perf_counter()
         try:
-            outcome = task.score(sample, Generated(text=text))
+            if isinstance(task, CodeTask):  # it is read, not run: its limits are the sandbox's
+                for variant in task.variants:
+                    task.program(sample, Generated(text=text), variant.name)
+                outcome = Outcome({})
+            else:
+                outcome = task.score(sample, Generated(text=text))
         except Exception as fault:
             yield Problem("hostile", _reason(fault), f"{text[:20]!r}, {len(text)} characters")
             continue

@@ -90,6 +90,19 @@ SkipBadRows = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Compute answers that an earlier run knows.")
 ]
+
+
+class SandboxChoice(enum.StrEnum):
+    """Where programs run."""
+
+    bubblewrap = "bubblewrap"
+    none = "none"
+
+
+SandboxName = Annotated[
+    SandboxChoice,
+    typer.Option("--sandbox", help="Where programs of code tasks run; none: as you, unprotected."),
+]
 TaskPath = Annotated[list[Path] | None, typer.Option(help="A folder of task plugins. Repeatable.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own Python code.")

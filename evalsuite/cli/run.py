@@ -46,6 +46,7 @@ def run(
     out: options.Out = Path("runs"),
     seed: options.Seed = 0,
     dry_run: options.DryRun = False,
+    sandbox: options.SandboxName = options.SandboxChoice.bubblewrap,
     retry_failed: options.RetryFailed = False,
     skip_bad_rows: options.SkipBadRows = False,
     no_cache: options.NoCache = False,
@@ -97,7 +98,14 @@ def run(
         for choice in asked
     ]
     command = ("evalsuite", *sys.argv[1:])
-    settings = Settings(out=out, seed=seed, limit=limit, retry_failed=retry_failed, command=command)
+    settings = Settings(
+        out=out,
+        seed=seed,
+        limit=limit,
+        retry_failed=retry_failed,
+        sandbox=sandbox.value,
+        command=command,
+    )
     if dry_run:
         return _show_plans(contestants, planned, settings, shown)
     return _run_all(contestants, planned, settings, shown, no_cache=no_cache)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evalsuite.cli.options import TaskPath
+from evalsuite.cli.options import SandboxChoice, SandboxName, TaskPath
 
 
 def score(
@@ -15,6 +15,7 @@ def score(
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=PATH, where the data has moved since.")
     ] = None,
+    sandbox: SandboxName = SandboxChoice.bubblewrap,
     task_path: TaskPath = None,
 ) -> None:
     """Apply the tasks' scorers, as they are now, to the answers that a run kept."""
@@ -26,6 +27,6 @@ def score(
     found = open_run(run)
     names = [part.name for part in found.manifest.tasks]
     folders = {name: Path(p) for name, p in by_task("--data", data or [], names).items() if p}
-    changed = rescore(found, folders, task_path or ())
+    changed = rescore(found, folders, task_path or (), sandbox.value)
     print_results(found.manifest, found.path)
     print(f"{changed} samples score differently than before")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 
 from evalsuite.errors import UnknownName
@@ -69,6 +72,22 @@ def ter(total: Array) -> Array:
     return 100.0 * _ratio(total[..., 0], total[..., 1], empty=np.where(total[..., 0] > 0, 1.0, 0.0))
 
 
+def pass_at(k: int) -> Formula:
+    """``[passed, answers]`` of one problem → the chance that one of k answers passes, unbiased.
+
+    1 - C(n - c, k) / C(n, k) for c of n (Chen et al. 2021, eq. 1), in exact integers; of fewer than
+    k answers, all are taken.
+    """
+
+    def one(passed: float, answers: float) -> float:
+        n, c = round(answers), round(passed)
+        drawn = min(k, n)
+        return 1.0 - math.comb(n - c, drawn) / math.comb(n, drawn) if n else math.nan
+
+    each = np.vectorize(one, otypes=[np.float64])
+    return lambda total: np.asarray(each(total[..., 0], total[..., 1]), dtype=np.float64)
+
+
 def _ratio(above: Array, below: Array, empty: Array | float = np.nan) -> Array:
     filled = np.broadcast_to(np.asarray(empty, dtype=np.float64), np.shape(below))
     return np.where(below == 0, filled, above / np.where(below == 0, 1.0, below))
@@ -86,7 +105,9 @@ FORMULAS: dict[str, Formula] = {
 
 
 def formula(name: str) -> Formula:
-    """Look a formula up; raises :class:`UnknownName`."""
+    """Look a formula up, ``pass@k`` for any k; raises :class:`UnknownName`."""
+    if found := re.fullmatch(r"pass@([1-9]\d{0,4})", name):
+        return pass_at(int(found[1]))
     try:
         return FORMULAS[name]
     except KeyError:

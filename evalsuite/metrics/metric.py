@@ -29,6 +29,7 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
         name: the field's standard name, such as ``accuracy``.
         formula: a name in :data:`evalsuite.metrics.formulas.FORMULAS`.
         statistic: the key in ``Record.scores`` that it reads; the name itself if empty.
+        per_cluster: the formula is of each cluster's sum, and the score their mean.
         macro_over: a tag; the score is then the unweighted mean over that tag's values.
         signature: how it was computed, e.g. sacrebleu's signature.
     """
@@ -37,6 +38,7 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     formula: str = "mean"
     statistic: str = ""
     macro_over: str = ""
+    per_cluster: bool = False
     unit: Unit = "percent"
     higher_is_better: bool = True
     signature: str = ""

@@ -67,6 +67,35 @@ def open_sandbox(
     return sandbox
 
 
+class Batch:
+    """Programs that are handed over one by one, and their verdicts as they end."""
+
+    def __init__(self, jobs: queue.SimpleQueue[tuple[int, Program, _Results] | None]) -> None:
+        self._jobs = jobs
+        self._results: _Results = queue.SimpleQueue()
+        self._running = 0
+
+    def add(self, number: int, program: Program) -> None:
+        """Let a program be run as soon as there is room; its verdict comes with ``number``."""
+        self._running += 1
+        self._jobs.put((number, program, self._results))
+
+    def ready(self) -> Iterator[tuple[int, Verdict]]:
+        """The verdicts that are there now."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                verdict = self._results.get_nowait()
+                self._running -= 1
+                yield verdict
+
+    def rest(self) -> Iterator[tuple[int, Verdict]]:
+        """All verdicts that are still to come."""
+        while self._running:
+            verdict = self._results.get()
+            self._running -= 1
+            yield verdict
+
+
 class Sandbox:
     """Runs programs, several at a time, each in a fresh cell.
 
@@ -113,6 +142,16 @@ class Sandbox:
                 waiting -= 1
         finally:
             self._forget(results)
+
+    def batch(self) -> Batch:
+        """Programs that are handed over one by one.
+
+        Raises:
+            ValueError: the sandbox is closed.
+        """
+        if self._closed:
+            raise ValueError("the sandbox is closed")
+        return Batch(self._jobs)
 
     def _forget(self, results: _Results) -> None:
         """Take the programs of a run that was given up out of the queue."""

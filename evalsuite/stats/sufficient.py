@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,16 +140,39 @@ def statistics(metric: Metric, records: Iterable[Record]) -> Statistics:
     """The scored records (those without an error) as arrays."""
     scored = sorted((r for r in records if r.error is None), key=lambda r: r.sample)
     ids = tuple(r.sample for r in scored)
+    rows = vectors(
+        metric, [r.scores for r in scored], lambda at: f"{scored[at].task}/{scored[at].sample}"
+    )
+    if metric.per_cluster:
+        return _by_cluster(metric, scored, rows)
     return Statistics(
         metric=metric,
         ids=ids,
-        rows=vectors(
-            metric, [r.scores for r in scored], lambda at: f"{scored[at].task}/{scored[at].sample}"
-        ),
+        rows=rows,
         stratum=_numbered(
             r.tags.get(metric.macro_over, "") if metric.macro_over else "" for r in scored
         ),
         cluster=_clusters(scored, ids),
+    )
+
+
+def _by_cluster(metric: Metric, scored: list[Record], rows: Array) -> Statistics:
+    """One row a cluster: the metric of its samples together, of which a mean is taken."""
+    named: dict[str, list[int]] = {}
+    for place, record in enumerate(scored):
+        named.setdefault(record.cluster or record.sample, []).append(place)
+    ids = tuple(sorted(named))
+    totals = [rows[named[name]].sum(axis=0) for name in ids]
+    values = formula(metric.formula)(np.stack(totals)) if ids else np.zeros(0)
+    over = metric.macro_over
+    return Statistics(
+        metric=msgspec.structs.replace(metric, formula="mean", per_cluster=False),
+        ids=ids,
+        rows=np.stack([values, np.ones(len(ids))], axis=1),
+        stratum=_numbered(
+            scored[named[name][0]].tags.get(over, "") if over else "" for name in ids
+        ),
+        cluster=np.arange(len(ids)),
     )
 
 

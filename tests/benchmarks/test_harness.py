@@ -25,7 +25,7 @@ from evalsuite.evaluation import Settings, new_manifest
 from evalsuite.plan import TaskChoice, plan_task
 from evalsuite.record import CheckpointPart, Record
 from evalsuite.request import Chosen
-from evalsuite.runner import scored
+from evalsuite.scoring import Scorer
 from evalsuite.store import Journal, Run
 from evalsuite.summary import summarise
 
@@ -56,7 +56,7 @@ def records(planned):
     """Every sample answered, the first option each time."""
     answer = Chosen(0, (-1.0, -2.0, -3.0, -4.0), (1, 1, 1, 1), 500)
     return [
-        scored(
+        Scorer().add(
             planned,
             sample,
             Record(
@@ -116,7 +116,8 @@ def test_scoring(benchmark, planned, records):
     pairs = list(zip(planned.samples, records, strict=True))
 
     def score():
-        return [scored(planned, sample, record) for sample, record in pairs]
+        scorer = Scorer()
+        return [scorer.add(planned, sample, record, None) for sample, record in pairs]
 
     assert benchmark.pedantic(score, rounds=ROUNDS) == records
 

@@ -109,8 +109,15 @@ class Host:
 
 
 def in_sandbox() -> Iterator[psutil.Process]:
-    """Every process of this machine that a zygote of this process is, or has started."""
+    """Every process that a zygote is, or has started, but those of tests that run beside this one.
+
+    Started by this process or left over by one that is gone: those of another worker of pytest-xdist
+    descend from this one's parent without descending from this one.
+    """
+    me = psutil.Process()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if "inside.zygote" in " ".join(process.cmdline()):
-                yield process
+                above = {ancestor.pid for ancestor in process.parents()}
+                if me.pid in above or me.ppid() not in above:
+                    yield process
