@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
-_ACTING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+_SUSPECT = re.compile(r"[^\w \t\n!-~]")
+_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
+"""Invisible, but part of emoji and of some scripts; they only join their neighbours."""
 
 
 def visible(text: str) -> str:
@@ -15,7 +16,7 @@ def visible(text: str) -> str:
 
     Tab and newline stay.
     """
-    return _ACTING.sub(_symbol, text)
+    return _SUSPECT.sub(_symbol, text)
 
 
 def one_line(text: str) -> str:
@@ -24,5 +25,10 @@ def one_line(text: str) -> str:
 
 
 def _symbol(match: re.Match[str]) -> str:
-    code = ord(match.group())
+    character = match.group()
+    code = ord(character)
+    ignored = 0x2060 <= code <= 0x206F or 0xE0000 <= code <= 0xE007F
+    acts = ignored or unicodedata.category(character) in _ACTING
+    if not acts or character in _JOINERS:
+        return character
     return chr(0x2400 + code) if code < 0x20 else f"⟦U+{code:04X}⟧"
