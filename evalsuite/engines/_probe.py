@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from evalsuite.engines._server import Passing, Refused, Server, Unanswered
-from evalsuite.engines._wire import Answer, TopTokens, echoed, first_tokens, read_answer
+from evalsuite.engines._wire import (
+    Answer,
+    Listed,
+    alternatives,
+    echoed,
+    first_tokens,
+    likeliest,
+    read_answer,
+)
 from evalsuite.errors import BadOption, EngineFailed, EngineUnavailable, UnknownName
 
 _TOP = (20, 5, 1)
@@ -186,15 +194,17 @@ class _Probe:
         """How many likeliest tokens are said; a model that has nothing to add to a text says none there."""
         for count in _TOP:
             for text in _BEGINNINGS:
-                found = await self._first_tokens(path, limit, text, count)
-                if found is None:
+                listed = await self._alternatives(path, limit, text, count)
+                if listed is None:
                     break
-                if found:
-                    return min(count, len(found))
+                if listed:
+                    return min(count, len(listed))
         return 0
 
-    async def _first_tokens(self, path: str, limit: str, text: str, count: int) -> TopTokens | None:
-        """The likeliest first tokens; empty where the model has nothing to add, None where they are not said."""
+    async def _alternatives(
+        self, path: str, limit: str, text: str, count: int
+    ) -> list[Listed] | None:
+        """The first tokens that are listed; empty where the model has nothing to add, None where they are not said."""
         body = self._question(path, limit, text)
         body |= (
             {"logprobs": count}
@@ -205,17 +215,17 @@ class _Probe:
         if answer is None or answer.choices[0].logprobs is None:
             return None
         try:
-            return first_tokens(answer)
+            return alternatives(answer)
         except Passing:
-            return {}
+            return []
 
     async def _likely(self, path: str, limit: str) -> tuple[Likely, ...]:
         found = []
         for text in _QUESTIONS:
-            tokens = await self._first_tokens(path, limit, text, _TOP[1])
-            if tokens is None:
+            listed = await self._alternatives(path, limit, text, _TOP[1])
+            if listed is None:
                 return ()
-            found.append({str(token): logprob for token, logprob in tokens.items()})
+            found.append({str(token): value for token, value in likeliest(listed).items()})
         return tuple(found) if any(found) else ()
 
     async def _echo(self) -> bool:

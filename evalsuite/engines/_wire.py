@@ -20,6 +20,8 @@ _TOKEN_ID = re.compile(r"token_id:(\d{1,9})", re.ASCII)
 
 TopTokens = dict[str | int, float]
 """Log-probability by the token's text, or by its id where the server says it."""
+Listed = tuple[str | int, float]
+"""One of them as a server lists it; two tokens may be written alike."""
 
 
 class _Message(msgspec.Struct):
@@ -152,7 +154,24 @@ def sendable_stops(stops: Sequence[str]) -> list[str]:
 
 
 def first_tokens(answer: Answer) -> TopTokens:
-    """The likeliest first tokens of an answer, in whichever of the two forms it says them.
+    """The likeliest first tokens of an answer; of several that are written alike, the likeliest.
+
+    Raises:
+        Passing: it does not say them.
+    """
+    return likeliest(alternatives(answer))
+
+
+def likeliest(listed: Sequence[Listed]) -> TopTokens:
+    """Each token once, with the greatest of its log-probabilities."""
+    found: TopTokens = {}
+    for token, logprob in listed:
+        found[token] = max(logprob, found.get(token, -math.inf))
+    return found
+
+
+def alternatives(answer: Answer) -> list[Listed]:
+    """The first tokens that an answer lists, in whichever of the two forms, and its own if it is not there.
 
     Raises:
         Passing: neither form.
@@ -162,11 +181,12 @@ def first_tokens(answer: Answer) -> TopTokens:
         if isinstance(logprobs.get("content"), list):
             first = logprobs["content"][0]
             entries = [*first.get("top_logprobs", ()), first]
-            return {_named(e.get("id", e["token"])): float(e["logprob"]) for e in entries}
-        listed = logprobs["top_logprobs"][0] or {}
-        found = {_named(token): float(value) for token, value in listed.items()}
-        own = _named(logprobs["tokens"][0])
-        return {own: float(logprobs["token_logprobs"][0])} | found
+            *listed, own = [(_named(e.get("id", e["token"])), float(e["logprob"])) for e in entries]
+        else:
+            top = logprobs["top_logprobs"][0] or {}
+            listed = [(_named(token), float(value)) for token, value in top.items()]
+            own = _named(logprobs["tokens"][0]), float(logprobs["token_logprobs"][0])
+        return listed if own[0] in dict(listed) else [*listed, own]
     except (LookupError, TypeError, ValueError, AttributeError):
         raise Passing("no log-probabilities in the answer") from None
 
