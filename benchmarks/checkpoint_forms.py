@@ -120,7 +120,7 @@ def ask(form: Form, tasks: list[PlannedTask]) -> None:
     form.answers = answers
     form.rates.append(sum(map(tokens_of, answers)) / seconds)
     form.records = {planned.part.name: [] for planned in tasks}
-    scorer = Scorer()
+    scorer: Scorer[None] = Scorer()
     for job, answer in zip(form.jobs, answers, strict=True):
         record = Record(
             task=job.planned.part.name,
@@ -130,10 +130,8 @@ def ask(form: Form, tasks: list[PlannedTask]) -> None:
             target=job.sample.target,
             response=answer,
         )
-        done = scorer.add(job.planned, job.sample, record, None)
-        if done is None:
-            sys.exit(f"{job.planned.part.name}: tasks that run programs are not for this benchmark")
-        form.records[job.planned.part.name].append(done)
+        scored = scorer.add(job.planned, job.sample, record, None)
+        form.records[job.planned.part.name] += [done for _, done in scored]
 
 
 def collect(engine: Engine, ready: list[Prepared]) -> list[Response]:

@@ -13,6 +13,7 @@ import csv
 import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,8 @@ Answer = Callable[[Sample], Response]
 def scores(planned: PlannedTask, answer: Answer, sandbox: Kind) -> dict[str, float]:
     """The metrics of a task, on their shown scale, when each sample is answered so."""
     records: list[Record] = []
-    with Scorer(sandbox) as scorer:
+    scorer: Scorer[None] = Scorer(sandbox)
+    with closing(scorer):
         for sample in planned.samples:
             record = Record(
                 task=planned.part.name,
@@ -61,8 +63,7 @@ def scores(planned: PlannedTask, answer: Answer, sandbox: Kind) -> dict[str, flo
                 cluster=sample.cluster,
                 response=answer(sample),
             )
-            done = scorer.add(planned, sample, record, None)
-            records += [done] if done else []
+            records += [scored for _, scored in scorer.add(planned, sample, record, None)]
         records += [record for _, record in scorer.rest()]
     result = summarise(planned.part, records)
     if result.errors:

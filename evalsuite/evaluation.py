@@ -138,7 +138,8 @@ def evaluate(
     ledger = Ledger(begun or now())
     ledger.lap("start")
     folder = settings.out / manifest.run_id
-    with Journal(folder, manifest) as journal, Scorer(settings.sandbox) as scorer:
+    scorer: Scorer[None] = Scorer(settings.sandbox)
+    with Journal(folder, manifest) as journal, contextlib.closing(scorer):
         try:
             asked = sum(part.samples for part in manifest.tasks)
             display.status(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -58,9 +59,8 @@ def rescore(
                     where=f"task {record.task}",
                     hint="its reading of the data has changed; run again",
                 )
-            fresh = scorer.add(task, task.samples[samples[record.sample]], record, record)
-            done = [*([(record, fresh)] if fresh else []), *scorer.ended()]
-            yield from map(counted, done)
+            sample = task.samples[samples[record.sample]]
+            yield from map(counted, scorer.add(task, sample, record, record))
         yield from map(counted, scorer.rest())
 
     def counted(done: tuple[Record, Record]) -> Record:
@@ -69,7 +69,8 @@ def rescore(
         changed += (fresh.scores, fresh.error) != (old.scores, old.error)
         return fresh
 
-    with Scorer(sandbox) as scorer:
+    scorer: Scorer[Record] = Scorer(sandbox)
+    with closing(scorer):
         run.manifest.sandbox = scorer.open_for(task.task for task, _ in planned.values())
         replace_records(run, again())
     run.manifest.tasks = tuple(_updated(part, planned[part.name][0]) for part in run.manifest.tasks)

@@ -49,7 +49,7 @@ def carry_out(
     journal: Journal,
     listener: Listener,
     ledger: Ledger,
-    scorer: Scorer,
+    scorer: Scorer[None],
 ) -> None:
     """Answer, score and append until nothing is left; the ledger is told of time and tokens.
 
@@ -58,9 +58,9 @@ def carry_out(
         KeyboardInterrupt: the user stopped it; likewise.
     """
     shared: dict[str, Response | Failure] = {}
+    finisher = _Finisher(journal, listener, ledger, scorer)
     for start in range(0, len(agenda.jobs), WINDOW):
         window = slice(start, start + WINDOW)
-        finisher = _Finisher(journal, listener, ledger, scorer)
         _answer_window(agenda, window, shared, engine, cache, finisher)
 
 
@@ -161,7 +161,7 @@ class _Finisher:
     """Scores answers and writes their records down, those of programs as soon as these have ended."""
 
     def __init__(
-        self, journal: Journal, listener: Listener, ledger: Ledger, scorer: Scorer
+        self, journal: Journal, listener: Listener, ledger: Ledger, scorer: Scorer[None]
     ) -> None:
         self.journal = journal
         self.ledger = ledger
@@ -170,24 +170,22 @@ class _Finisher:
 
     def finish(self, jobs: list[Job], answer: Response | Failure, *, cached: bool = False) -> None:
         """Finish samples that share an answer, and whatever programs have ended meanwhile."""
-        done: list[tuple[Job, Record]] = []
+        done: list[Record] = []
         for job in jobs:
             self.ledger.finish(job.prepared, answer)
             record = _record(job, answer, cached=cached)
-            if scored := self._scorer.add(job.planned, job.sample, record, job):
-                done.append((job, scored))
-        self._write([*done, *self._scorer.ended()])
+            done += [r for _, r in self._scorer.add(job.planned, job.sample, record, None)]
+        self._write(done)
 
     def rest(self) -> None:
         """Finish the samples whose programs still run."""
-        for done in self._scorer.rest():
-            self._write([done])
+        for _, record in self._scorer.rest():
+            self._write([record])
 
-    def _write(self, done: list[tuple[Job, Record]]) -> None:
-        if not done:
-            return
-        self.journal.append([record for _, record in done])
-        for _, record in done:
+    def _write(self, records: list[Record]) -> None:
+        if records:
+            self.journal.append(records)
+        for record in records:
             self._listener.record(record)
 
 

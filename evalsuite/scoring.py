@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -15,25 +14,38 @@ from evalsuite.metrics.metric import Metric
 from evalsuite.plan import PlannedTask
 from evalsuite.record import Record
 from evalsuite.request import Failure, Response
-from evalsuite.sandbox import Kind, Program, Sandbox, Verdict, open_sandbox
+from evalsuite.sandbox import Batch, Kind, Program, Sandbox, Verdict, open_sandbox
 from evalsuite.task import Outcome, Sample, Task
 
+MOST = 256
+"""Programs that wait or run; with more, :meth:`Scorer.add` waits for some to end."""
 
-class Scorer:
+Tag = TypeVar("Tag")
+
+
+class _Running(msgspec.Struct, Generic[Tag], frozen=True):
+    """A program whose verdict is to come, and what it belongs to."""
+
+    tag: Tag
+    planned: PlannedTask
+    record: Record
+    program: Program
+
+
+class Scorer(Generic[Tag]):
     """Scores answers, in a sandbox where that means to run them.
 
-    The sandbox is opened before anything is asked, or when the first program comes.
-
     Args:
-        kind: of the sandbox; see :func:`evalsuite.sandbox.open_sandbox`.
+        kind: of the sandbox; see :func:`evalsuite.sandbox.open_sandbox`. It is opened before anything is
+            asked (:meth:`open_for`), or when the first program comes.
     """
 
     def __init__(self, kind: Kind = "bubblewrap") -> None:
-        self.kind = kind
+        self._kind = kind
         self._sandbox: Sandbox | None = None
-        self._waiting: dict[int, tuple[Any, PlannedTask, Sample, Record, Program]] = {}
+        self._batch: Batch | None = None
+        self._running: dict[int, _Running[Tag]] = {}
         self._number = 0
-        self._batch: Any = None
 
     def open_for(self, tasks: Iterable[Task]) -> str:
         """Open the sandbox if one of these tasks runs programs.
@@ -48,33 +60,30 @@ class Scorer:
             return ""
         return self._opened().description
 
-    def add(self, planned: PlannedTask, sample: Sample, record: Record, tag: Any) -> Record | None:
-        """The scored record, or None while its program runs; then it comes with ``tag`` later."""
+    def add(
+        self, planned: PlannedTask, sample: Sample, record: Record, tag: Tag
+    ) -> list[tuple[Tag, Record]]:
+        """Take an answer; this and earlier records with their tags, as far as they are scored by now."""
         task, response = planned.task, record.response
         if response is None:
-            return record
-        if not isinstance(task, CodeTask):
-            return _scored(planned, sample, record, lambda: task.score(sample, response))
+            return [(tag, record), *self._ended(MOST)]
+        record = msgspec.structs.replace(record, target=sample.target)
         try:
-            program = task.program(sample, response, planned.part.variant)
+            if isinstance(task, CodeTask):
+                program = task.program(sample, response, planned.part.variant)
+                if program is not None:
+                    self._start(_Running(tag, planned, record, program))
+                    return list(self._ended(MOST))
+                outcome = judged(None, None)
+            else:
+                outcome = task.score(sample, response)
         except (Exception, SystemExit) as fault:
-            return _failed(record, "scorer_failed", f"{type(fault).__name__}: {fault}")
-        if program is None:
-            return _scored(planned, sample, record, lambda: judged(None, None))
-        if self._batch is None:
-            self._batch = self._opened().batch()
-        self._number += 1
-        self._waiting[self._number] = (tag, planned, sample, record, program)
-        self._batch.add(self._number, program)
-        return None
+            return [(tag, _failed(record, fault)), *self._ended(MOST)]
+        return [(tag, _scored(record, outcome, planned.part.metrics)), *self._ended(MOST)]
 
-    def ended(self) -> Iterator[tuple[Any, Record]]:
-        """The records whose programs have ended by now, with their tags."""
-        return self._told(self._batch.ready()) if self._batch is not None else iter(())
-
-    def rest(self) -> Iterator[tuple[Any, Record]]:
-        """All others, as their programs end."""
-        return self._told(self._batch.rest()) if self._batch is not None else iter(())
+    def rest(self) -> Iterator[tuple[Tag, Record]]:
+        """The records whose programs still run, as these end."""
+        return self._ended(0)
 
     def outcome(self, task: Task, sample: Sample, response: Response, variant: str = "") -> Outcome:
         """Score one answer and wait for it.
@@ -95,57 +104,56 @@ class Scorer:
             raise SandboxError(verdict.detail, where=f"{task.meta.name}/{sample.id}")
         return judged(program, verdict)
 
-    def _opened(self) -> Sandbox:
-        if self._sandbox is None:
-            self._sandbox = open_sandbox(self.kind)
-        return self._sandbox
-
-    def _told(self, verdicts: Iterable[tuple[int, Verdict]]) -> Iterator[tuple[Any, Record]]:
-        for number, verdict in verdicts:
-            tag, planned, sample, record, program = self._waiting.pop(number)
-            if verdict.outcome == "sandbox_error":
-                yield tag, _failed(record, "sandbox_failed", verdict.detail)
-            else:
-                outcome = judged(program, verdict)
-                yield tag, _scored(planned, sample, record, lambda found=outcome: found)
-
     def close(self) -> None:
         """End what still runs; its records are given up."""
         if self._sandbox is not None:
             self._sandbox.close()
         self._sandbox = self._batch = None
-        self._waiting.clear()
+        self._running.clear()
 
-    def __enter__(self) -> Self:
-        return self
+    def _opened(self) -> Sandbox:
+        if self._sandbox is None:
+            self._sandbox = open_sandbox(self._kind)
+        return self._sandbox
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _start(self, running: _Running[Tag]) -> None:
+        if self._batch is None:
+            self._batch = self._opened().batch()
+        self._number += 1
+        self._running[self._number] = running
+        self._batch.add(self._number, running.program)
+
+    def _ended(self, left: int) -> Iterator[tuple[Tag, Record]]:
+        if self._batch is None:
+            return
+        for number, verdict in self._batch.ended(running=left):
+            running = self._running.pop(number)
+            yield running.tag, _verdict_on(running, verdict)
 
 
-def _scored(planned: PlannedTask, sample: Sample, record: Record, score: Any) -> Record:
-    """The record with its scores; a scorer that raises gives an error record."""
+def _verdict_on(running: _Running[Tag], verdict: Verdict) -> Record:
+    if verdict.outcome == "sandbox_error":
+        return _without_score(running.record, Failure("sandbox_failed", verdict.detail))
+    outcome = judged(running.program, verdict)
+    return _scored(running.record, outcome, running.planned.part.metrics)
+
+
+def _scored(record: Record, outcome: Outcome, metrics: Sequence[Metric]) -> Record:
+    """The record with its scores, if they are as the journal can hold them."""
     try:
-        outcome = _checked(score(), planned.part.metrics)
-    except (Exception, SystemExit) as fault:
-        return _failed(record, "scorer_failed", f"{type(fault).__name__}: {fault}")
+        plain = _checked(outcome, metrics)
+    except Exception as fault:
+        return _failed(record, fault)
     return msgspec.structs.replace(
-        record,
-        scores=outcome.scores,
-        answer=outcome.answer,
-        note=outcome.note,
-        target=sample.target,
-        error=None,
+        record, scores=plain.scores, answer=plain.answer, note=plain.note, error=None
     )
 
 
-def _failed(record: Record, code: str, message: str) -> Record:
-    error = Failure(code, message)
+def _failed(record: Record, fault: BaseException) -> Record:
+    return _without_score(record, Failure("scorer_failed", f"{type(fault).__name__}: {fault}"))
+
+
+def _without_score(record: Record, error: Failure) -> Record:
     return msgspec.structs.replace(record, scores={}, answer=None, note="", error=error)
 
 

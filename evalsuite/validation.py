@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import msgspec
 from evalsuite import lines
 from evalsuite.code import CodeTask
 from evalsuite.data import DataFolder
-from evalsuite.errors import EvalsuiteError
+from evalsuite.errors import EvalsuiteError, UnknownName
 from evalsuite.golden import Golden, GoldenCase, GoldenPrompt, pinned, read_golden
 from evalsuite.golden import golden_prompts as golden_prompts
 from evalsuite.golden import update_golden as update_golden
-from evalsuite.metrics.formulas import FORMULAS
+from evalsuite.metrics.formulas import formula
 from evalsuite.metrics.metric import Metric
 from evalsuite.plan import build_requests, open_data
 from evalsuite.record import Record
@@ -108,7 +109,8 @@ def validate(task: Task, data: DataFolder, golden: dict[str, Any] | None) -> lis
         except Exception as fault:
             problems.append(Problem("prompts", _reason(fault), variant.name))
     # What a plugin ships is trusted as its code is; its gold answers need no isolation.
-    with Scorer("none") as scorer:
+    scorer: Scorer[None] = Scorer("none")
+    with closing(scorer):
         problems += _extremes(task, samples, requests, scorer)
         problems += _against_golden(task, data, samples, golden, scorer)
     problems += _hostile(task, samples[0], requests)
@@ -138,8 +140,10 @@ def _metadata(task: Task) -> Iterator[Problem]:
         yield Problem("metadata", "two variants share a name", "variants")
     names = {metric.name for metric in task.metrics}
     for metric in task.metrics:
-        if metric.formula not in FORMULAS:
-            yield Problem("metadata", f"no formula {metric.formula!r}", f"metric {metric.name}")
+        try:
+            formula(metric.formula)
+        except UnknownName as fault:
+            yield Problem("metadata", fault.one_line(), f"metric {metric.name}")
     for variant in task.variants:
         if variant.main_metric and variant.main_metric not in names:
             yield Problem("metadata", f"no metric {variant.main_metric!r}", variant.name)
@@ -173,7 +177,7 @@ def _leaks(samples: Sequence[Sample], examples: Sequence[Sample]) -> Iterator[Pr
 
 
 def _extremes(
-    task: Task, samples: Sequence[Sample], requests: Sequence[Request], scorer: Scorer
+    task: Task, samples: Sequence[Sample], requests: Sequence[Request], scorer: Scorer[None]
 ) -> Iterator[Problem]:
     """Gold answers reach the best score, and empty answers score nothing."""
     golds: list[Record] = []
@@ -242,7 +246,7 @@ def _against_golden(
     data: DataFolder,
     samples: Sequence[Sample],
     golden: dict[str, Any] | None,
-    scorer: Scorer,
+    scorer: Scorer[None],
 ) -> Iterator[Problem]:
     if golden is None:
         hint = "`evalsuite tasks check NAME --update` writes its prompts, and you its cases"
@@ -288,7 +292,7 @@ def _prompt(
 
 
 def _case(
-    task: Task, by_id: dict[str, Sample], case: GoldenCase, scorer: Scorer
+    task: Task, by_id: dict[str, Sample], case: GoldenCase, scorer: Scorer[None]
 ) -> Iterator[Problem]:
     if case.sample not in by_id:
         yield Problem("cases", "no such sample", case.sample)

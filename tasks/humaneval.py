@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from evalsuite.code import FunctionTask
 from evalsuite.data import DataFolder
+from evalsuite.functions import FunctionTask
 from evalsuite.task import DataSource, Sample, TaskMeta
 
 FILES = ("HumanEval.jsonl", "HumanEval.jsonl.gz", "data/HumanEval.jsonl.gz")

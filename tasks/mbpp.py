@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from evalsuite.code import CodeTask, cut
+from evalsuite.code import CodeTask
 from evalsuite.data import DataFolder
-from evalsuite.metrics.code_answer import code_in
+from evalsuite.metrics.code_answer import code_in, cut
 from evalsuite.request import Generate, Generated, Prompt, Request, Response, Sampling
 from evalsuite.sandbox import Program
 from evalsuite.task import DataSource, Sample, TaskMeta, Variant

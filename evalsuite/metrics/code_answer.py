@@ -6,6 +6,7 @@ import ast
 import re
 import textwrap
 import warnings
+from collections.abc import Sequence
 
 MAX_CHARACTERS = 100_000
 """An answer is read so far."""
@@ -38,6 +39,11 @@ def code_in(answer: str, entry: str = "") -> str | None:
     for earlier, its_tree in trees[: wanted[-1]]:
         parts += definitions(earlier, its_tree, without=own)
     return "\n".join([*dict.fromkeys(parts), block])
+
+
+def cut(text: str, ends: Sequence[str]) -> str:
+    """Text up to where the first of these begins, as an engine stops there."""
+    return text[: min((at for end in ends if (at := text.find(end)) >= 0), default=len(text))]
 
 
 def fenced(text: str) -> list[str]:

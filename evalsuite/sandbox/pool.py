@@ -80,20 +80,27 @@ class Batch:
         self._running += 1
         self._jobs.put((number, program, self._results))
 
-    def ready(self) -> Iterator[tuple[int, Verdict]]:
-        """The verdicts that are there now."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                verdict = self._results.get_nowait()
-                self._running -= 1
-                yield verdict
-
-    def rest(self) -> Iterator[tuple[int, Verdict]]:
-        """All verdicts that are still to come."""
+    def ended(self, running: int | None = None) -> Iterator[tuple[int, Verdict]]:
+        """The verdicts that are there now; waits for more until at most ``running`` programs are left."""
         while self._running:
-            verdict = self._results.get()
+            try:
+                waits = running is not None and self._running > running
+                verdict = self._results.get(block=waits)
+            except queue.Empty:
+                return
             self._running -= 1
             yield verdict
+
+    def give_up(self) -> None:
+        """Take the programs that do not run yet out of the queue."""
+        others = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is None or job[2] is not self._results:
+                    others.append(job)
+        for job in others:
+            self._jobs.put(job)
 
 
 class Sandbox:
@@ -126,22 +133,14 @@ class Sandbox:
         Raises:
             ValueError: the sandbox is closed.
         """
-        if self._closed:
-            raise ValueError("the sandbox is closed")
-        results: _Results = queue.SimpleQueue()
-        source = enumerate(programs)
-        waiting = 0
+        batch = self.batch()
         try:
-            while True:
-                while waiting < 2 * len(self._threads) and (item := next(source, None)):
-                    self._jobs.put((*item, results))
-                    waiting += 1
-                if not waiting:
-                    return
-                yield results.get()
-                waiting -= 1
+            for number, program in enumerate(programs):
+                batch.add(number, program)
+                yield from batch.ended(running=2 * len(self._threads) - 1)
+            yield from batch.ended(running=0)
         finally:
-            self._forget(results)
+            batch.give_up()
 
     def batch(self) -> Batch:
         """Programs that are handed over one by one.
@@ -152,17 +151,6 @@ class Sandbox:
         if self._closed:
             raise ValueError("the sandbox is closed")
         return Batch(self._jobs)
-
-    def _forget(self, results: _Results) -> None:
-        """Take the programs of a run that was given up out of the queue."""
-        others = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if job is None or job[2] is not results:
-                    others.append(job)
-        for job in others:
-            self._jobs.put(job)
 
     def _work(self) -> None:
         """One thread: it starts its own workers, since bubblewrap ends with the thread that did."""

@@ -56,7 +56,9 @@ def records(planned):
     """Every sample answered, the first option each time."""
     answer = Chosen(0, (-1.0, -2.0, -3.0, -4.0), (1, 1, 1, 1), 500)
     return [
-        Scorer().add(
+        scored
+        for sample, request in zip(planned.samples, planned.requests, strict=True)
+        for _, scored in Scorer().add(
             planned,
             sample,
             Record(
@@ -67,8 +69,8 @@ def records(planned):
                 prompt=request.prompt.text,
                 response=answer,
             ),
+            None,
         )
-        for sample, request in zip(planned.samples, planned.requests, strict=True)
     ]
 
 
@@ -117,7 +119,11 @@ def test_scoring(benchmark, planned, records):
 
     def score():
         scorer = Scorer()
-        return [scorer.add(planned, sample, record, None) for sample, record in pairs]
+        return [
+            scored
+            for sample, record in pairs
+            for _, scored in scorer.add(planned, sample, record, None)
+        ]
 
     assert benchmark.pedantic(score, rounds=ROUNDS) == records
 

@@ -156,8 +156,14 @@ class EngineContract:
             assert all(isinstance(answers[other], Chosen) for other in CHOOSE)
 
     def impossible(self):
-        """Requests that this engine cannot answer, by name."""
-        raise NotImplementedError
+        """Requests that this engine cannot answer, by name; of a model with 256 tokens of context."""
+        return {
+            "long": Generate(Prompt("气" * 300)),
+            "longer": Choose(Prompt("气" * 300), ("A",)),
+            "empty": Choose(Prompt("x"), ("A", "")),
+            "nothing": Score(Prompt("x"), ""),
+            "wide": Choose(Prompt("气" * 300, truncate="left"), ("气" * 300, "A")),
+        }
 
     def test_nothing_asked_nothing_answered(self, engine):
         assert ask(engine, {}) == {}

@@ -16,7 +16,7 @@ from evalsuite.engines.opening import open_engine
 from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadCheckpoint, BadOption, EngineFailed, EngineUnavailable
-from evalsuite.request import Choose, Failure, Generate, Prompt, Sampling, Score
+from evalsuite.request import Failure, Generate, Prompt, Sampling
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 pytest.importorskip("gguf", reason="the package gguf is not installed")
@@ -65,14 +65,7 @@ def beside(checkpoint_path, folder, kind):
 
 
 class TestContract(EngineContract):
-    def impossible(self):
-        return {
-            "long": Generate(Prompt("气" * 300)),
-            "longer": Choose(Prompt("气" * 300), ("A",)),
-            "empty": Choose(Prompt("x"), ("A", "")),
-            "nothing": Score(Prompt("x"), ""),
-            "wide": Choose(Prompt("气" * 300, truncate="left"), ("气" * 300, "A")),
-        }
+    """As every engine keeps it."""
 
 
 def test_transformers_reads_the_same_weights_out_of_the_file(exact_file, plain):

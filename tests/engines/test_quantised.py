@@ -22,7 +22,7 @@ from evalsuite.engines.opening import open_engine
 from evalsuite.engines.options import ModelOptions
 from evalsuite.engines.transformers import TransformersEngine
 from evalsuite.errors import BadCheckpoint, BadOption, EngineUnavailable, UsageError
-from evalsuite.request import Choose, Chosen, Failure, Generate, Generated, Prompt, Score
+from evalsuite.request import Choose, Chosen, Failure, Generate, Generated
 
 TOKENIZER = ("tokenizer.model", "tokenizer_config.json")
 
@@ -52,13 +52,7 @@ def engine(checkpoint_path):
 
 @installed("torchao")
 class TestContract(EngineContract):
-    def impossible(self):
-        return {
-            "long": Generate(Prompt("气" * 300)),
-            "longer": Choose(Prompt("气" * 300), ("A",)),
-            "empty": Choose(Prompt("x"), ("A", "")),
-            "nothing": Score(Prompt("x"), ""),
-        }
+    """As every engine keeps it."""
 
 
 def rounded(weight, bits, group):

@@ -23,14 +23,7 @@ def engine(checkpoint_path, native):
 
 
 class TestContract(EngineContract):
-    def impossible(self):
-        return {
-            "long": Generate(Prompt("气" * 300)),
-            "longer": Choose(Prompt("气" * 300), ("A",)),
-            "empty": Choose(Prompt("x"), ("A", "")),
-            "nothing": Score(Prompt("x"), ""),
-            "wide": Choose(Prompt("气" * 300, truncate="left"), ("气" * 300, "A")),
-        }
+    """As every engine keeps it."""
 
 
 def test_it_describes_the_checkpoint(engine, module):

@@ -78,14 +78,7 @@ def plain(path):
 
 
 class TestContract(EngineContract):
-    def impossible(self):
-        return {
-            "long": Generate(Prompt("气" * 300)),
-            "longer": Choose(Prompt("气" * 300), ("A",)),
-            "empty": Choose(Prompt("x"), ("A", "")),
-            "nothing": Score(Prompt("x"), ""),
-            "wide": Choose(Prompt("气" * 300, truncate="left"), ("气" * 300, "A")),
-        }
+    """As every engine keeps it."""
 
 
 def test_answers_are_those_of_transformers(engine, plain):

@@ -96,6 +96,35 @@ def test_a_zygote_that_dies_is_replaced_and_its_program_is_not_judged(bubblewrap
     assert second.passed
 
 
+def test_a_batch_waits_until_so_many_are_left_and_gives_each_verdict_once(bubblewrap):
+    with open_sandbox(workers=2) as opened:
+        batch, seen = opened.batch(), []
+        for number in range(9):
+            batch.add(number, Program(solution=f"x = {number}", checks=f"assert x == {number}"))
+            seen += batch.ended(running=3)
+            assert number + 1 - len(seen) <= 3
+        seen += batch.ended(running=0)
+        assert list(batch.ended()) == list(batch.ended(running=0)) == []
+    assert sorted(number for number, _ in seen) == list(range(9))
+    assert all(verdict.passed for _, verdict in seen)
+
+
+def test_what_is_given_up_is_not_run(bubblewrap):
+    with open_sandbox(workers=1) as opened:
+        batch = opened.batch()
+        batch.add(0, Program(solution="import time; time.sleep(1)", checks=""))
+        for number in range(1, 50):
+            batch.add(number, Program(solution="import time; time.sleep(60)", checks=""))
+        next(batch.ended(running=49))
+        batch.give_up()
+        other = opened.batch()
+        other.add(0, Program(solution="", checks=""))
+        begun = time.monotonic()
+        opened_after = [verdict.outcome for _, verdict in other.ended(running=0)]
+    assert opened_after == ["passed"]
+    assert time.monotonic() - begun < 45, "more than the one that ran already was waited for"
+
+
 def test_a_closed_sandbox_refuses(bubblewrap):
     opened = open_sandbox(workers=1)
     opened.close()
